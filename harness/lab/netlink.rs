@@ -1,0 +1,110 @@
+//! One routing-netlink conversation with one namespace: each request awaited, with a deadline,
+//! and the kernel's own explanation where it refuses.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use futures_util::StreamExt;
+use rtnetlink::Handle;
+use rtnetlink::packet_core::{
+    ErrorMessage, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage,
+    NetlinkPayload,
+};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::sys::AsyncSocket;
+use tokio::runtime::Runtime;
+
+/// The longest that the kernel may take for one request: a lost acknowledgement must not hang us.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// The conversation. It stays in the namespace in which it was opened.
+pub(super) struct Netlink {
+    handle: Handle,
+}
+
+impl Netlink {
+    /// Opens a conversation with the calling thread's namespace.
+    pub(super) fn open(runtime: &Runtime) -> Result<Netlink> {
+        let _guard = runtime.enter();
+        let (mut connection, handle, _) =
+            rtnetlink::new_connection().context("open a routing netlink socket")?;
+        let socket = connection.socket_mut().socket_mut();
+        socket.set_ext_ack(true).context("ask the kernel for explanations (NETLINK_EXT_ACK)")?;
+        runtime.spawn(connection);
+        Ok(Netlink { handle })
+    }
+
+    /// Asks for something new: fails where it exists. `what` names the object in errors.
+    pub(super) fn create(&self, runtime: &Runtime, message: RouteNetlinkMessage, what: &str) -> Result<()> {
+        self.ask(runtime, message, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK, what).map(drop)
+    }
+
+    /// Asks for a change of something that exists.
+    pub(super) fn change(&self, runtime: &Runtime, message: RouteNetlinkMessage, what: &str) -> Result<()> {
+        self.ask(runtime, message, NLM_F_ACK, what).map(drop)
+    }
+
+    /// Asks for the one answer to a question.
+    pub(super) fn get(
+        &self,
+        runtime: &Runtime,
+        message: RouteNetlinkMessage,
+        what: &str,
+    ) -> Result<RouteNetlinkMessage> {
+        self.ask(runtime, message, 0, what)?.ok_or_else(|| anyhow!("{what}: no answer"))
+    }
+
+    fn ask(
+        &self,
+        runtime: &Runtime,
+        message: RouteNetlinkMessage,
+        flags: u16,
+        what: &str,
+    ) -> Result<Option<RouteNetlinkMessage>> {
+        let mut request = NetlinkMessage::from(message);
+        request.header.flags = NLM_F_REQUEST | flags;
+        let mut handle = self.handle.clone();
+        let mut answers = handle.request(request).map_err(|error| anyhow!("{what}: {error}"))?;
+        let answer = runtime.block_on(async {
+            tokio::time::timeout(ANSWER_WITHIN, answers.next()).await
+        });
+        let Ok(answer) = answer else {
+            bail!("{what}: the kernel did not answer within {ANSWER_WITHIN:?}");
+        };
+        match answer.map(|message| message.payload) {
+            None => Ok(None),
+            Some(NetlinkPayload::InnerMessage(message)) => Ok(Some(message)),
+            Some(NetlinkPayload::Error(error)) if error.code.is_some() => {
+                Err(anyhow!("{what}: {}", explain(&error)))
+            }
+            Some(NetlinkPayload::Error(_) | NetlinkPayload::Done(_)) => Ok(None),
+            Some(other) => Err(anyhow!("{what}: unexpected answer {other:?}")),
+        }
+    }
+}
+
+/// The error's name and, where the kernel gave one, its explanation (netlink(7), NLMSGERR_ATTR_MSG).
+fn explain(error: &ErrorMessage) -> String {
+    let name = crate::errno::name(-error.raw_code());
+    match explanation(&error.header) {
+        Some(text) => format!("{name}: {text}"),
+        None => name,
+    }
+}
+
+/// The text behind the copy of the request: a list of attributes, of which type 1 is the message.
+fn explanation(bytes: &[u8]) -> Option<String> {
+    const MESSAGE: u16 = 1;
+    let length = u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?);
+    let mut rest = bytes.get((usize::try_from(length).ok()? + 3) & !3..)?;
+    while let [l0, l1, t0, t1, ..] = *rest {
+        let length = usize::from(u16::from_ne_bytes([l0, l1]));
+        let value = rest.get(4..length)?;
+        if u16::from_ne_bytes([t0, t1]) == MESSAGE {
+            let text = value.split(|byte| *byte == 0).next().unwrap_or_default();
+            return Some(String::from_utf8_lossy(text).into_owned());
+        }
+        rest = rest.get((length + 3) & !3..)?;
+    }
+    None
+}

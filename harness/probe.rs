@@ -1,0 +1,98 @@
+//! What this machine can do, found out by doing it. Decided before a run, so that a skip is never
+//! counted as proved.
+
+use std::collections::BTreeMap;
+use std::net::UdpSocket;
+use std::os::fd::AsFd;
+
+use anyhow::{Result, anyhow};
+use nix::sched::{CloneFlags, unshare};
+
+use crate::host::Left;
+use crate::lab;
+use crate::plan::Case;
+use crate::scenario::ABILITIES;
+use crate::sys;
+
+/// The kernel's release, as `uname -r` prints it.
+pub fn kernel_release() -> String {
+    nix::sys::utsname::uname()
+        .map(|names| names.release().to_string_lossy().into_owned())
+        .unwrap_or_else(|errno| format!("unknown ({errno})"))
+}
+
+/// What the probes found: ability to nothing, or to the reason why it is missing.
+#[derive(Clone, Debug, Default)]
+pub struct Abilities(BTreeMap<String, Option<String>>);
+
+impl Abilities {
+    /// Probes what `cases` need, each once, in a namespace of its own.
+    pub fn of(left: Left, cases: &[Case]) -> Result<Abilities> {
+        let needs = cases.iter().flat_map(|case| case.needs.iter().map(String::as_str));
+        Abilities::probe(left, needs)
+    }
+
+    /// Probes every ability that a scenario can need.
+    pub fn all(left: Left) -> Result<Abilities> {
+        Abilities::probe(left, ABILITIES.iter().copied())
+    }
+
+    fn probe<'a>(_left: Left, needs: impl Iterator<Item = &'a str>) -> Result<Abilities> {
+        let names: std::collections::BTreeSet<String> = needs.map(str::to_owned).collect();
+        if names.is_empty() {
+            return Ok(Abilities::default());
+        }
+        let probe_all = move || -> Result<Abilities> {
+            unshare(CloneFlags::CLONE_NEWNET)?;
+            Ok(Abilities(names.into_iter().map(|name| (name.clone(), probe(&name))).collect()))
+        };
+        std::thread::spawn(probe_all).join().map_err(|_| anyhow!("a probe panicked"))?
+    }
+
+    /// Each ability and, where it is missing, why.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        self.0.iter().map(|(name, missing)| (name.as_str(), missing.as_deref()))
+    }
+
+    /// Why `case` is skipped on this kernel; `None` where it is tried.
+    pub fn skip(&self, case: &Case, kernel: &str) -> Option<String> {
+        if !case.kernel.contains(kernel) {
+            return Some(format!("for kernels {}, this is {kernel}", case.kernel));
+        }
+        case.needs.iter().find_map(|need| match self.0.get(need) {
+            Some(None) => None,
+            Some(Some(reason)) => Some(format!("needs {need}: {reason}")),
+            None => Some(format!("needs {need}: not probed")),
+        })
+    }
+}
+
+/// Tries an ability. `Some` is the reason why it is missing.
+fn probe(name: &str) -> Option<String> {
+    if let Some(program) = name.strip_prefix("program:") {
+        return match find_program(program) {
+            true => None,
+            false => Some(format!("no program `{program}` on the PATH")),
+        };
+    }
+    let tried = match name {
+        "ipv6" => std::net::TcpListener::bind("[::]:0").map(drop).map_err(|e| e.to_string()),
+        "bind-to-ifindex" => UdpSocket::bind("0.0.0.0:0")
+            .and_then(|socket| {
+                let index = 1i32.to_ne_bytes();
+                sys::setsockopt(socket.as_fd(), libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, &index)
+            })
+            .map_err(|error| error.to_string()),
+        kind => lab::try_link_kind(kind).map_err(|error| format!("{error:#}")),
+    };
+    tried.err()
+}
+
+fn find_program(name: &str) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| {
+        std::fs::metadata(folder.join(name))
+            .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+    })
+}

@@ -1,0 +1,113 @@
+//! Text to [`Scenario`]: parsing, every check, every message with its place. Pure: it knows
+//! neither the kernel nor the file system.
+
+mod check;
+mod diagnostic;
+mod file;
+mod kernel;
+
+pub use diagnostic::{Diagnostic, Diagnostics, nearest};
+pub use file::{
+    Approach, Carries, Case as FileCase, Control, Family, File, Known, Matrix, Neighbours, Only,
+    Outcome, Pin, Route, Transport,
+};
+pub(crate) use check::parse_prefix;
+pub use kernel::KernelRange;
+
+use diagnostic::accepted_words;
+
+/// The largest scenario file, in bytes.
+pub const FILE_BYTES_MAX: usize = 1 << 20;
+
+/// The abilities that `needs` may name, beside `program:NAME`. Each is probed by doing.
+pub const ABILITIES: &[&str] = &[
+    "bind-to-ifindex", "bond", "bridge", "dummy", "ipv6", "ipvlan", "macvlan", "vlan", "vrf",
+    "vxlan", "wireguard",
+];
+
+/// A checked scenario: one claim, its laboratory and its cases. Only [`parse`] makes one, so
+/// whatever holds one may rely on the checks.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    name: String,
+    path: String,
+    text: String,
+    file: File,
+}
+
+impl Scenario {
+    /// The scenario's name: its path below its root, without `.toml`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The file's path, as the user named it.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The file as it is written.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The line, counted from one, of byte `offset`.
+    pub fn line(&self, offset: usize) -> usize {
+        diagnostic::place(&self.text, offset).0
+    }
+}
+
+/// Parses and checks one file. `name` is the scenario's name, `path` the file's as messages show
+/// it. Errors hold every fault that could be found, each with its place.
+pub fn parse(name: &str, path: &str, bytes: &[u8]) -> Result<Scenario, Diagnostics> {
+    let fault = |text: &str, span, message: String, help: Option<String>| {
+        Diagnostics(vec![Diagnostic {
+            path: path.to_owned(),
+            text: text.to_owned(),
+            span,
+            message,
+            help,
+        }])
+    };
+    if bytes.len() > FILE_BYTES_MAX {
+        let message = format!("the file has {} bytes", bytes.len());
+        let help = format!("a scenario is a page of text: at most {FILE_BYTES_MAX} bytes");
+        return Err(fault("", 0..0, message, Some(help)));
+    }
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let good = String::from_utf8_lossy(&bytes[..error.valid_up_to()]).into_owned();
+        let at = good.len();
+        let message = format!("the file is not UTF-8 at byte {}", error.valid_up_to());
+        fault(&format!("{good}\u{fffd}"), at..at + 3, message, Some("save it as UTF-8".into()))
+    })?;
+    let file: File = toml::from_str(text).map_err(|error| {
+        let (message, help) = explain(error.message());
+        fault(text, error.span().unwrap_or(0..0), message, help)
+    })?;
+    let found = check::check(&file);
+    if !found.is_empty() {
+        let diagnostics = found.into_iter().map(|fault| Diagnostic {
+            path: path.to_owned(),
+            text: text.to_owned(),
+            span: fault.span,
+            message: fault.message,
+            help: Some(fault.help),
+        });
+        return Err(Diagnostics(diagnostics.collect()));
+    }
+    Ok(Scenario { name: name.to_owned(), path: path.to_owned(), text: text.to_owned(), file })
+}
+
+/// Splits serde's sentence (``unknown field `x`, expected one of `a`, `b` ``) into what is wrong
+/// and what would be accepted.
+fn explain(message: &str) -> (String, Option<String>) {
+    let Some((fault, expected)) = message.split_once(", expected ") else {
+        return (message.replace('\n', " ").trim().to_owned(), None);
+    };
+    let words: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
+    let (Some(word), false) = (fault.split('`').nth(1), words.is_empty()) else {
+        return (message.to_owned(), None);
+    };
+    let fault = fault.replace("unknown field", "unknown key").replace("variant", "word");
+    (fault, Some(accepted_words(word, words)))
+}

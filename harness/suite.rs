@@ -1,0 +1,98 @@
+//! The `cargo test` front end: one libtest-mimic trial for each of ours. The only user of
+//! libtest-mimic.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use crate::catalogue;
+use crate::host;
+use crate::plan::Case;
+use crate::probe::{Abilities, kernel_release};
+use crate::report::human;
+use crate::trial::Runner;
+use crate::verdict::Verdict;
+
+/// The exit code of a machine that cannot run laboratories.
+pub const EXIT_CANNOT_RUN: u8 = 3;
+/// The exit code of a broken scenario file or a wrong use.
+pub const EXIT_USAGE: u8 = 2;
+
+/// A suite of trials for `cargo test`.
+#[derive(Clone, Debug, Default)]
+pub struct Suite {
+    selectors: Vec<String>,
+}
+
+impl Suite {
+    /// The embedded catalogue.
+    pub fn standard() -> Suite {
+        Suite::default()
+    }
+
+    /// Adds a file, a folder or the beginning of an id, as `airtight run` takes it. The first one
+    /// takes the whole catalogue's place.
+    #[must_use]
+    pub fn select(mut self, selector: &str) -> Suite {
+        self.selectors.push(selector.to_owned());
+        self
+    }
+
+    /// Runs the suite as a test program's `main`: it must be called before any thread is started.
+    /// Listing needs no privileges; a machine that cannot run laboratories fails.
+    pub fn main(self) -> ExitCode {
+        let arguments = Arguments::from_args();
+        let cases = match catalogue::select(&self.selectors) {
+            Ok(cases) => cases,
+            Err(error) => return complain(EXIT_USAGE, &format!("{error:#}")),
+        };
+        let prepared = host::leave().map_err(anyhow::Error::from).and_then(|left| {
+            Ok((Abilities::of(left, &cases)?, Runner::new(left)?))
+        });
+        let (abilities, runner) = match prepared {
+            Ok((abilities, runner)) => (Some(abilities), Some(Arc::new(runner))),
+            Err(_) if arguments.list => (None, None),
+            Err(error) => return complain(EXIT_CANNOT_RUN, &format!("{error:#}")),
+        };
+        let kernel = kernel_release();
+        let trials = cases.into_iter().map(|case| {
+            let skip = abilities.as_ref().and_then(|found| found.skip(&case, &kernel));
+            // A waiver is ignored only where it still holds, which only the trial can tell: it
+            // runs, and a stale waiver fails.
+            let ignored = skip.is_some();
+            let runner = runner.clone();
+            Trial::ignorable_test(case.id.clone(), move || attempt(&case, skip, runner.as_deref()))
+                .with_ignored_flag(ignored)
+        });
+        libtest_mimic::run(&arguments, trials.collect()).exit_code()
+    }
+}
+
+fn attempt(
+    case: &Case,
+    skip: Option<String>,
+    runner: Option<&Runner>,
+) -> Result<libtest_mimic::Completion, Failed> {
+    if let Some(reason) = skip {
+        // Only with --include-ignored: what cannot be tried is then a failure, not a pass.
+        return Err(Failed::from(reason));
+    }
+    let Some(runner) = runner else { return Err(Failed::from("the host was not left")) };
+    let record = runner.run(case);
+    match record.verdict {
+        Verdict::Conforms => Ok(libtest_mimic::Completion::Completed),
+        Verdict::Known => Ok(libtest_mimic::Completion::ignored_with(record.reason)),
+        Verdict::Deviates | Verdict::Stale | Verdict::Inconclusive | Verdict::Skipped => {
+            let rerun = format!("cargo test --test conformance -- --exact {}", record.id);
+            let style = human::Style { colour: false };
+            Err(Failed::from(human::failure(&record, &rerun, style)))
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a test program speaks to its terminal")]
+fn complain(code: u8, message: &str) -> ExitCode {
+    eprintln!("{message}");
+    ExitCode::from(code)
+}

@@ -1,0 +1,164 @@
+//! The system calls for which no crate of ours has a safe form. The only module with `unsafe`; it
+//! knows sockets and bytes, nothing of links, frames or outcomes.
+#![expect(unsafe_code, reason = "the one module that speaks to the kernel by raw calls")]
+
+use std::io;
+use std::mem::{size_of, zeroed};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// What recvmsg(2) on an AF_PACKET socket said of one frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Received {
+    /// How many bytes of the frame are in the buffer.
+    pub(crate) captured: usize,
+    /// The frame's true length in bytes, the VLAN tag that the kernel took off not counted.
+    pub(crate) length: usize,
+    /// When the kernel saw it, in nanoseconds since the epoch; 0 where it did not say.
+    pub(crate) at_ns: u64,
+    /// The VLAN tag that the kernel took off: protocol and control information.
+    pub(crate) vlan: Option<(u16, u16)>,
+}
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// An AF_PACKET socket (packet(7)) that is not blocking and receives only `protocol` (an
+/// ethertype in host order) from every device; 0 receives nothing until it is bound.
+pub(crate) fn packet_socket(protocol: u16) -> io::Result<OwnedFd> {
+    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: socket(2) takes no pointers.
+    let fd = check(unsafe { libc::socket(libc::AF_PACKET, kind, i32::from(protocol.to_be())) })?;
+    // SAFETY: the kernel has just given us this descriptor, and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// setsockopt(2) with these very bytes as the value.
+pub(crate) fn setsockopt(
+    fd: BorrowedFd<'_>,
+    level: i32,
+    name: i32,
+    value: &[u8],
+) -> io::Result<()> {
+    let length = libc::socklen_t::try_from(value.len()).map_err(io::Error::other)?;
+    // SAFETY: the pointer and the length are those of `value`, which outlives the call.
+    check(unsafe {
+        libc::setsockopt(fd.as_raw_fd(), level, name, value.as_ptr().cast(), length)
+    })?;
+    Ok(())
+}
+
+/// Drops of an AF_PACKET socket since it was last asked (PACKET_STATISTICS resets on read).
+pub(crate) fn packet_drops(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    // SAFETY: all-zero is a valid value of this plain structure.
+    let mut stats: libc::tpacket_stats = unsafe { zeroed() };
+    let mut length = size_of::<libc::tpacket_stats>() as libc::socklen_t;
+    // SAFETY: the pointer and the length are those of `stats`, which outlives the call.
+    check(unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_STATISTICS,
+            (&raw mut stats).cast(),
+            &raw mut length,
+        )
+    })?;
+    Ok(stats.tp_drops)
+}
+
+/// Sends a whole frame out of the device with this index; `protocol` is its ethertype.
+pub(crate) fn send_frame(
+    fd: BorrowedFd<'_>,
+    index: u32,
+    protocol: u16,
+    frame: &[u8],
+) -> io::Result<()> {
+    // SAFETY: all-zero is a valid value of this plain structure.
+    let mut address: libc::sockaddr_ll = unsafe { zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = protocol.to_be();
+    address.sll_ifindex = i32::try_from(index).map_err(io::Error::other)?;
+    // SAFETY: both pointers and lengths are those of live values.
+    let sent = unsafe {
+        libc::sendto(
+            fd.as_raw_fd(),
+            frame.as_ptr().cast(),
+            frame.len(),
+            0,
+            (&raw const address).cast(),
+            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+        )
+    };
+    match usize::try_from(sent) {
+        Ok(sent) if sent == frame.len() => Ok(()),
+        Ok(sent) => Err(io::Error::other(format!("{sent} of {} bytes sent", frame.len()))),
+        Err(_) => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Room for the control messages that [`receive`] asks for, aligned as the kernel wants it.
+#[repr(C, align(8))]
+struct ControlRoom([u8; 128]);
+
+/// The next frame of an AF_PACKET socket; `None` where none is waiting.
+pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<Received>> {
+    let mut control = ControlRoom([0; 128]);
+    let mut vector =
+        libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: all-zero is a valid value of this plain structure.
+    let mut message: libc::msghdr = unsafe { zeroed() };
+    message.msg_iov = &raw mut vector;
+    message.msg_iovlen = 1;
+    message.msg_control = control.0.as_mut_ptr().cast();
+    message.msg_controllen = control.0.len() as _;
+    // SAFETY: the message points at `buffer` and `control`, which outlive the call, with their
+    // true lengths. MSG_TRUNC makes the kernel return the frame's own length.
+    let length =
+        unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, libc::MSG_TRUNC) };
+    let Ok(length) = usize::try_from(length) else {
+        let error = io::Error::last_os_error();
+        return match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(None),
+            _ => Err(error),
+        };
+    };
+    let mut received = Received { captured: length.min(buffer.len()), length, ..Default::default() };
+    // SAFETY: the kernel has filled `message`; CMSG_FIRSTHDR and CMSG_NXTHDR stay within its
+    // control buffer, and each payload is read unaligned, only where its header says that it is
+    // long enough.
+    unsafe {
+        let mut header = libc::CMSG_FIRSTHDR(&raw const message);
+        while !header.is_null() {
+            let room = (*header).cmsg_len as usize - libc::CMSG_LEN(0) as usize;
+            let data = libc::CMSG_DATA(header);
+            match ((*header).cmsg_level, (*header).cmsg_type) {
+                (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS)
+                    if room >= size_of::<libc::timespec>() =>
+                {
+                    let time: libc::timespec = data.cast::<libc::timespec>().read_unaligned();
+                    received.at_ns = time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64;
+                }
+                (libc::SOL_PACKET, libc::PACKET_AUXDATA)
+                    if room >= size_of::<libc::tpacket_auxdata>() =>
+                {
+                    let aux: libc::tpacket_auxdata =
+                        data.cast::<libc::tpacket_auxdata>().read_unaligned();
+                    if aux.tp_status & libc::TP_STATUS_VLAN_VALID != 0 {
+                        let tagged = aux.tp_status & libc::TP_STATUS_VLAN_TPID_VALID != 0;
+                        let protocol = if tagged { aux.tp_vlan_tpid } else { 0x8100 };
+                        received.vlan = Some((protocol, aux.tp_vlan_tci));
+                    }
+                }
+                _ => {}
+            }
+            header = libc::CMSG_NXTHDR(&raw const message, header);
+        }
+    }
+    Ok(Some(received))
+}
+
+/// Takes a descriptor that a call has just given us.
+pub(crate) fn own(fd: i32) -> OwnedFd {
+    // SAFETY: callers pass only what accept4(2) has just returned to them.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}

@@ -1,0 +1,295 @@
+//! The detector is tested too: senders that misbehave in one known way and laboratories that are
+//! broken in one known place, each of which must end in the stated verdict. None may conform.
+#![expect(clippy::print_stderr, reason = "a test program speaks to its terminal")]
+
+use std::net::{SocketAddr, UdpSocket};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use airtight::plan::{Case, expand};
+use airtight::scenario::parse;
+use airtight::sender::{Attempt, Call};
+use airtight::trial::{Record, Runner, Sabotage, Scene, Stage};
+use airtight::verdict::Verdict;
+use airtight::{host, verdict};
+use anyhow::{Context, Result, anyhow};
+use libtest_mimic::{Arguments, Failed, Trial};
+use pnet::datalink::{self, Channel, MacAddr, NetworkInterface};
+
+const TRAP: &str = include_str!("../../fixtures/trap.toml");
+/// The links of the trap, by their places.
+const CHASSIS: usize = 0;
+const UPLINK: usize = 1;
+
+/// What breaks, and what must come of it.
+struct Fixture {
+    name: &'static str,
+    trial: &'static str,
+    verdicts: &'static [Verdict],
+    /// Words that the reason must contain.
+    reason: &'static str,
+    at: fn(Stage, &mut Scene<'_, '_>) -> Result<()>,
+    attempt: Option<fn(&Scene<'_, '_>) -> Attempt>,
+}
+
+const INCONCLUSIVE: &[Verdict] = &[Verdict::Inconclusive];
+const DEVIATES: &[Verdict] = &[Verdict::Deviates];
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let runner = host::leave().map_err(anyhow::Error::from).and_then(Runner::new);
+    let runner = match runner {
+        Ok(runner) => Some(Arc::new(runner)),
+        Err(_) if arguments.list => None,
+        Err(error) => {
+            eprintln!("{error:#}");
+            return ExitCode::from(3);
+        }
+    };
+    let mut trials: Vec<Trial> = fixtures()
+        .into_iter()
+        .map(|fixture| {
+            let runner = runner.clone();
+            Trial::test(fixture.name, move || {
+                let runner = runner.ok_or_else(|| Failed::from("the host was not left"))?;
+                check(&runner, &fixture).map_err(|error| Failed::from(format!("{error:#}")))
+            })
+        })
+        .collect();
+    for name in ["device::v4-udp", "device::v6-udp", "device::v4-tcp", "device::v6-tcp",
+        "refused::v4-udp", "receiver::v4-udp", "receiver::v6-tcp", "listener::v4-udp",
+        "listener::v4-tcp", "listener::v6-tcp"]
+    {
+        let runner = runner.clone();
+        trials.push(Trial::test(format!("unbroken {name}"), move || {
+            let runner = runner.ok_or_else(|| Failed::from("the host was not left"))?;
+            let record = runner.run(&case(TRAP, name)?);
+            expect(&record, &[Verdict::Conforms], "").map_err(|e| Failed::from(format!("{e:#}")))
+        }));
+    }
+    let without_decoy = runner.clone();
+    trials.push(Trial::test("trap without its decoy route", move || {
+        let runner = without_decoy.ok_or_else(|| Failed::from("the host was not left"))?;
+        let text = TRAP.replace("{ to = \"default\", via = \"uplink\",  metric = 100 },", "");
+        let record = runner.run(&case(&text, "device::v4-udp")?);
+        expect(&record, INCONCLUSIVE, "the trap is not armed").map_err(|e| Failed::from(format!("{e:#}")))
+    }));
+    trials.push(Trial::test("trial that panics", move || {
+        let runner = runner.ok_or_else(|| Failed::from("the host was not left"))?;
+        let panics = |_: Stage, _: &mut Scene<'_, '_>| -> Result<()> { panic!("on purpose") };
+        let sabotage = Sabotage { at: Some(&panics), attempt: None };
+        let record = runner.run_sabotaged(&case(TRAP, "device::v4-udp")?, &sabotage);
+        expect(&record, INCONCLUSIVE, "on purpose").map_err(|e| Failed::from(format!("{e:#}")))
+    }));
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn case(text: &str, name: &str) -> Result<Case> {
+    let scenario = parse("trap", "fixtures/trap.toml", text.as_bytes())?;
+    expand(&scenario)
+        .into_iter()
+        .find(|case| case.id == format!("trap::{name}"))
+        .with_context(|| format!("no trial {name}"))
+}
+
+fn check(runner: &Runner, fixture: &Fixture) -> Result<()> {
+    let attempt = fixture.attempt.as_ref().map(|attempt| attempt as _);
+    let sabotage = Sabotage { at: Some(&fixture.at), attempt };
+    let record = runner.run_sabotaged(&case(TRAP, fixture.trial)?, &sabotage);
+    expect(&record, fixture.verdicts, fixture.reason)
+}
+
+fn expect(record: &Record, verdicts: &[Verdict], reason: &str) -> Result<()> {
+    if verdicts.contains(&record.verdict) && record.reason.contains(reason) {
+        return Ok(());
+    }
+    let outcome = record.observed.as_ref().map(verdict::describe);
+    Err(anyhow!(
+        "expected {verdicts:?} because of `{reason}`, got {:?}, {outcome:?}: {}\n{:#?}",
+        record.verdict, record.reason, record.frames
+    ))
+}
+
+fn fixtures() -> Vec<Fixture> {
+    let nothing: fn(Stage, &mut Scene<'_, '_>) -> Result<()> = |_, _| Ok(());
+    let sender = |name, reason, attempt| Fixture {
+        name,
+        trial: "device::v4-udp",
+        verdicts: DEVIATES,
+        reason,
+        at: nothing,
+        attempt: Some(attempt),
+    };
+    let lab = |name, trial, reason, at| Fixture {
+        name, trial, verdicts: INCONCLUSIVE, reason, at, attempt: None,
+    };
+    vec![
+        Fixture {
+            verdicts: INCONCLUSIVE,
+            ..sender("sender that makes no attempt", "no attempt", |_| Attempt::default())
+        },
+        sender("sender that claims to have sent", "got silent", |_| tried()),
+        sender("sender by the decoy after a delay", "got leaked through uplink", |scene| {
+            wait(Duration::from_millis(50));
+            datagrams(scene, "uplink", 1)
+        }),
+        sender("sender by both links", "got leaked through uplink", |scene| {
+            datagrams(scene, "chassis", 1);
+            datagrams(scene, "uplink", 1)
+        }),
+        sender("sender of a non-IP frame", "got leaked through uplink", |scene| {
+            raw(scene, UPLINK, &ethernet(0x88cc, &[0; 46]))
+        }),
+        sender("sender of a VLAN-tagged frame", "got leaked through uplink", |scene| {
+            raw(scene, UPLINK, &ethernet(0x8100, &[0x00, 0x07, 0x88, 0xcc, 0, 0]))
+        }),
+        sender("sender of a truncated header", "got leaked through uplink", |scene| {
+            raw(scene, UPLINK, &ethernet(0x0800, &[0x45, 0, 0]))
+        }),
+        Fixture {
+            verdicts: INCONCLUSIVE,
+            ..sender("sender of a foreign frame on the intended link", "not the attempt's", |scene| {
+                raw(scene, CHASSIS, &ethernet(0x88cc, &[0; 46]))
+            })
+        },
+        sender("sender of a frame that looks like a sentinel", "got leaked through uplink", |scene| {
+            raw(scene, UPLINK, &ethernet(0x88b5, b"airtight, or so it says"))
+        }),
+        sender("sender of 20,000 frames", "got leaked through uplink", |scene| {
+            datagrams(scene, "uplink", 20_000)
+        }),
+        sender("sender of one 60 kB frame", "got leaked through uplink", large),
+        lab("capture that is closed", "device::v4-udp", "did not see", |stage, scene| {
+            if stage == Stage::Armed { scene.captures.close(UPLINK); }
+            Ok(())
+        }),
+        lab("capture that is closed before it is armed", "refused::v4-udp", "did not see",
+            |stage, scene| {
+                if stage == Stage::Built { scene.captures.close(UPLINK); }
+                Ok(())
+            }),
+        lab("capture that is opened late", "device::v4-udp", "transmitted", |stage, scene| {
+            if stage == Stage::Armed { scene.captures.reopen(scene.lab, UPLINK)?; }
+            Ok(())
+        }),
+        Fixture {
+            attempt: Some(|scene| datagrams(scene, "chassis", 200)),
+            ..lab("capture that is starved", "device::v4-udp", "", |stage, scene| {
+                if stage == Stage::Armed { scene.captures.starve(CHASSIS)?; }
+                Ok(())
+            })
+        },
+        lab("link that is down", "device::v4-udp", "uplink", |stage, scene| {
+            if stage == Stage::Raised { scene.lab.take_down(UPLINK)?; }
+            Ok(())
+        }),
+        lab("link that goes down during the attempt", "device::v4-udp", "uplink", |stage, scene| {
+            if stage == Stage::Attempted { scene.lab.take_down(UPLINK)?; }
+            Ok(())
+        }),
+        lab("sentinel that never arrives", "device::v4-udp", "", |stage, scene| {
+            if stage == Stage::Armed { scene.captures.stop_sentinels(); }
+            Ok(())
+        }),
+        lab("noise before the attempt", "device::v4-udp", "not quiet", |stage, scene| {
+            if stage == Stage::Alive {
+                let attempt = scene.lab.inside_host(|| {
+                    raw(scene, CHASSIS, &ethernet(0x88cc, &[0; 46]))
+                })?;
+                anyhow::ensure!(attempt.tried, "the noise was not made");
+            }
+            Ok(())
+        }),
+        lab("receiver whose link is down", "receiver::v4-udp", "", |stage, scene| {
+            if stage == Stage::Raised { scene.lab.take_down(UPLINK)?; }
+            Ok(())
+        }),
+    ]
+}
+
+/// Waits by an event that does not come.
+fn wait(how_long: Duration) {
+    let (_keep, never) = std::sync::mpsc::channel::<()>();
+    assert!(never.recv_timeout(how_long).is_err());
+}
+
+fn tried() -> Attempt {
+    Attempt {
+        calls: vec![Call { call: "misbehave".to_owned(), errno: None }],
+        tried: true,
+        received: None,
+    }
+}
+
+/// So many datagrams with the trial's token, by a socket bound to a device.
+fn datagrams(scene: &Scene<'_, '_>, device: &str, count: usize) -> Attempt {
+    let send = || -> Result<()> {
+        let socket = bound(device)?;
+        let to = SocketAddr::new(scene.case.target, airtight::plan::ATTEMPT_PORT);
+        for _ in 0..count {
+            socket.send_to(scene.token, to)?;
+        }
+        Ok(())
+    };
+    send().map_or_else(|error| refused(&error), |()| tried())
+}
+
+fn refused(error: &anyhow::Error) -> Attempt {
+    Attempt { calls: vec![Call { call: format!("{error:#}"), errno: Some("EIO".into()) }],
+        tried: false, received: None }
+}
+
+fn bound(device: &str) -> Result<UdpSocket> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    nix::sys::socket::setsockopt(
+        &socket,
+        nix::sys::socket::sockopt::BindToDevice,
+        &device.to_owned().into(),
+    )?;
+    Ok(socket)
+}
+
+/// One datagram of 60 kB that the device is left to cut into segments (UDP_SEGMENT, udp(7)).
+fn large(scene: &Scene<'_, '_>) -> Attempt {
+    let send = || -> Result<()> {
+        let socket = bound("uplink")?;
+        nix::sys::socket::setsockopt(
+            &socket,
+            nix::sys::socket::sockopt::UdpGsoSegment,
+            &1000,
+        )?;
+        let to = SocketAddr::new(scene.case.target, airtight::plan::ATTEMPT_PORT);
+        socket.send_to(&[7; 60_000], to)?;
+        Ok(())
+    };
+    send().map_or_else(|error| refused(&error), |()| tried())
+}
+
+fn ethernet(kind: u16, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 1, 2, 2, 0, 0, 0, 1, 1];
+    frame.extend(kind.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// Puts a frame on the wire as it is.
+fn raw(scene: &Scene<'_, '_>, link: usize, frame: &[u8]) -> Attempt {
+    let send = || -> Result<()> {
+        let interface = NetworkInterface {
+            name: scene.case.links[link].name.clone(),
+            description: String::new(),
+            index: scene.case.links[link].index,
+            mac: Some(MacAddr::zero()),
+            ips: Vec::new(),
+            flags: 0,
+        };
+        let Channel::Ethernet(mut sender, _) = datalink::channel(&interface, Default::default())?
+        else {
+            return Err(anyhow!("no Ethernet channel"));
+        };
+        sender.send_to(frame, None).context("the frame does not fit")??;
+        Ok(())
+    };
+    send().map_or_else(|error| refused(&error), |()| tried())
+}

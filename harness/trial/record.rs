@@ -1,0 +1,232 @@
+//! A trial's record: evidence plus verdict, as every report reads it.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::phase_word;
+use crate::capture::{Frame, Phase, decode};
+use crate::plan::Case;
+use crate::scenario::{Carries, Outcome};
+use crate::sender::{Attempt, Call};
+use crate::verdict::{Arming, Closing, Judgement, Observed, Verdict};
+
+/// Evidence plus verdict of one trial.
+#[derive(Clone, Debug, Serialize)]
+pub struct Record {
+    /// The trial's id.
+    pub id: String,
+    /// The scenario's name.
+    pub scenario: String,
+    /// The case's name.
+    pub case: String,
+    /// The cell: axis to value.
+    pub cell: BTreeMap<&'static str, &'static str>,
+    /// The scenario's claim.
+    pub title: String,
+    /// The file and the line of the expectation.
+    pub place: String,
+    /// What is expected.
+    pub expect: Expected,
+    /// What was observed; nothing where nothing was proved.
+    pub observed: Option<Observed>,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The verdict in words.
+    pub reason: String,
+    /// The proofs behind it.
+    pub controls: Controls,
+    /// The calls of the attempt.
+    pub calls: Vec<Call>,
+    /// The links, in the file's order.
+    pub links: Vec<String>,
+    /// The links that are intended.
+    pub intended: Vec<String>,
+    /// The frames that were captured, link by link in the order of the wire.
+    pub frames: Vec<FrameRecord>,
+    /// How long the trial took, in microseconds.
+    pub micros: u64,
+}
+
+/// What is expected of a trial, as the scenario has it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Expected {
+    /// The outcome.
+    pub outcome: Outcome,
+    /// The decoy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub through: Option<String>,
+    /// The source.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// The errno.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub errno: Option<String>,
+    /// What the frames are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub carries: Option<Carries>,
+}
+
+/// The proofs behind a verdict.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Controls {
+    /// The links that the unpinned control went through. Empty: the trap was not armed.
+    pub unpinned: Vec<String>,
+    /// For each link, whether its sentinels were seen: first, behind the control, behind the
+    /// attempt.
+    pub sentinels: BTreeMap<String, [bool; 3]>,
+    /// Whether nothing but the control was seen before the attempt.
+    pub quiet: bool,
+    /// For each link, the frames that its capture lost.
+    pub drops: BTreeMap<String, u64>,
+    /// For each link, the frames transmitted and captured.
+    pub counters: BTreeMap<String, Counter>,
+}
+
+/// The two witnesses of a link.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Counter {
+    /// What the near end's transmit counter says.
+    pub transmitted: Option<u64>,
+    /// What the capture on the far end saw.
+    pub captured: u64,
+}
+
+/// A captured frame, as records have it.
+#[derive(Clone, Debug, Serialize)]
+pub struct FrameRecord {
+    /// The link's name.
+    pub link: String,
+    /// The part of the trial.
+    pub phase: &'static str,
+    /// `sentinel`, `frame`, or `leak`.
+    pub role: &'static str,
+    /// When the kernel saw it, in nanoseconds since the epoch.
+    pub at_ns: u64,
+    /// Its true length in bytes.
+    pub length: usize,
+    /// The VLAN tag's protocol and control information.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<(u16, u16)>,
+    /// What it says.
+    pub summary: String,
+    /// Its bytes in hexadecimal, as far as they are kept.
+    #[serde(serialize_with = "hexadecimal", rename = "hex")]
+    pub bytes: Vec<u8>,
+}
+
+fn hexadecimal<S: serde::Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+}
+
+/// Everything that a trial has gathered.
+#[derive(Default)]
+pub(super) struct Evidence {
+    pub(super) arming: Arming,
+    pub(super) closing: Closing,
+    pub(super) unpinned: Vec<String>,
+    pub(super) attempt: Attempt,
+    pub(super) frames: Vec<Frame>,
+    pub(super) token: Vec<u8>,
+}
+
+impl Record {
+    pub(super) fn new(case: &Case, evidence: Evidence, judgement: Judgement) -> Record {
+        let Evidence { arming, closing, unpinned, attempt, frames, token: _ } = evidence;
+        let seen = |list: &[bool], at: usize| list.get(at).copied().unwrap_or(false);
+        let links = || case.links.iter().map(|link| link.name.clone()).enumerate();
+        let controls = Controls {
+            quiet: !unpinned.is_empty(),
+            unpinned,
+            sentinels: links()
+                .map(|(at, name)| {
+                    let rounds = [&arming.alive, &arming.settled, &closing.drained];
+                    (name, rounds.map(|round| seen(round, at)))
+                })
+                .collect(),
+            drops: links()
+                .map(|(at, name)| (name, closing.tallies.get(at).map_or(0, |t| t.dropped)))
+                .collect(),
+            counters: links()
+                .map(|(at, name)| {
+                    let captured = closing.tallies.get(at).map_or(0, |tally| tally.captured);
+                    let transmitted = closing.transmitted.get(at).copied();
+                    (name, Counter { transmitted, captured })
+                })
+                .collect(),
+        };
+        let frames = frames.into_iter().map(|frame| frame_record(case, frame)).collect();
+        Record {
+            observed: judgement.observed,
+            verdict: judgement.verdict,
+            reason: judgement.reason,
+            controls,
+            calls: attempt.calls,
+            frames,
+            ..Record::empty(case)
+        }
+    }
+
+    /// The record of a trial that we could not make.
+    pub(super) fn failed(case: &Case, error: &anyhow::Error) -> Record {
+        Record { reason: format!("{error:#}"), ..Record::empty(case) }
+    }
+
+    /// The record of a trial that was decided not to be made.
+    pub fn skipped(case: &Case, reason: &str) -> Record {
+        Record { verdict: Verdict::Skipped, reason: reason.to_owned(), ..Record::empty(case) }
+    }
+
+    /// A record that says nothing yet, and so is inconclusive.
+    fn empty(case: &Case) -> Record {
+        let expect = &case.expect;
+        let carries = (expect.outcome == Outcome::Contained).then_some(expect.carries);
+        let intended = case.links.iter().zip(&case.intended).filter(|(_, intended)| **intended);
+        Record {
+            id: case.id.clone(),
+            scenario: case.scenario.clone(),
+            case: case.name.clone(),
+            cell: BTreeMap::from([
+                ("family", case.family.word()),
+                ("transport", case.transport.word()),
+            ]),
+            title: case.title.clone(),
+            place: format!("{}:{}", case.path, case.line),
+            expect: Expected {
+                outcome: expect.outcome,
+                through: expect.through.clone(),
+                source: expect.source.clone(),
+                errno: expect.errno.clone(),
+                carries,
+            },
+            observed: None,
+            verdict: Verdict::Inconclusive,
+            reason: "nothing was tried".to_owned(),
+            controls: Controls::default(),
+            calls: Vec::new(),
+            links: case.links.iter().map(|link| link.name.clone()).collect(),
+            intended: intended.map(|(link, _)| link.name.clone()).collect(),
+            frames: Vec::new(),
+            micros: 0,
+        }
+    }
+}
+
+fn frame_record(case: &Case, frame: Frame) -> FrameRecord {
+    let stray = frame.phase >= Phase::Attempt && !case.intended[frame.link];
+    let (role, summary) = match (frame.sentinel, stray) {
+        (true, _) => ("sentinel", "sentinel".to_owned()),
+        (false, true) => ("leak", decode(&frame.bytes).to_string()),
+        (false, false) => ("frame", decode(&frame.bytes).to_string()),
+    };
+    FrameRecord {
+        link: case.links[frame.link].name.clone(),
+        phase: phase_word(frame.phase),
+        role,
+        at_ns: frame.at_ns,
+        length: frame.length,
+        vlan: frame.vlan,
+        summary,
+        bytes: frame.bytes,
+    }
+}

@@ -1,0 +1,407 @@
+//! From evidence to outcome and verdict. Pure: it knows neither namespaces nor sockets.
+//!
+//! An outcome needs proofs, in this order: [`Armed`] (every capture alive, the control left where
+//! it must, every wire quiet) and [`Closed`] (every wire drained, nothing lost, counters agreed).
+//! Neither can be made but by the functions that check them.
+//!
+//! ```compile_fail
+//! let armed = airtight::verdict::Armed { through: vec![] };
+//! ```
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::capture::{Frame, Packet, Phase, Tally, decode};
+use crate::plan::{ATTEMPT_PORT, CONTROL_PORT, Case, Exchange};
+use crate::scenario::{Carries, Neighbours, Outcome};
+use crate::sender::Attempt;
+
+/// How a trial stands against its expectation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// The outcome is the expected one.
+    Conforms,
+    /// It is another.
+    Deviates,
+    /// It is another, and a waiver says so.
+    Known,
+    /// A waiver says that it is another, and it is not.
+    Stale,
+    /// Nothing was proved.
+    Inconclusive,
+    /// It was decided before the run that this machine cannot try it.
+    Skipped,
+}
+
+impl Verdict {
+    /// The verdict's word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Verdict::Conforms => "conforms",
+            Verdict::Deviates => "deviates",
+            Verdict::Known => "known",
+            Verdict::Stale => "stale",
+            Verdict::Inconclusive => "inconclusive",
+            Verdict::Skipped => "skipped",
+        }
+    }
+}
+
+/// What the arming of the trap showed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Arming {
+    /// For each link, whether its capture saw the first sentinel.
+    pub alive: Vec<bool>,
+    /// For each link, whether it saw the sentinel behind the control.
+    pub settled: Vec<bool>,
+    /// What the control's sender tells.
+    pub control: Attempt,
+    /// For receivers: the links by which the unpinned receiver was reached.
+    pub reached: Vec<usize>,
+    /// The control's payload.
+    pub token: Vec<u8>,
+}
+
+/// Proof that the trap is armed. Only [`arm`] makes one.
+#[derive(Clone, Debug)]
+pub struct Armed {
+    through: Vec<usize>,
+}
+
+/// Proof that the window is closed and accounted for. Only [`close`] makes one.
+#[derive(Clone, Copy, Debug)]
+pub struct Closed(());
+
+/// Checks the arming of `case` against the frames captured so far. The error is the reason why
+/// the trial is inconclusive.
+pub fn arm(case: &Case, arming: &Arming, frames: &[Frame]) -> Result<Armed, String> {
+    every(case, &arming.alive, "the capture of {} did not see its sentinel")?;
+    every(case, &arming.settled, "the capture of {} did not see the sentinel behind the control")?;
+    let mut through = BTreeSet::new();
+    for frame in frames.iter().filter(|f| !f.sentinel && f.phase < Phase::Attempt) {
+        let packet = decode(&frame.bytes);
+        let ours = belongs(case, &packet, CONTROL_PORT, &arming.token);
+        if ours && frame.phase == Phase::Control {
+            through.insert(frame.link);
+        } else if !(case.neighbours == Neighbours::Learned && packet.neighbour()) {
+            let link = &case.links[frame.link].name;
+            return Err(format!("{link} is not quiet before the attempt: {packet}"));
+        }
+    }
+    if let Some(errno) = arming.control.errno() {
+        return Err(format!("the control was refused: {errno}"));
+    }
+    let decoy = &case.links[case.control].name;
+    if let Exchange::Inject(arrival) = case.exchange {
+        for link in [case.control, arrival.by] {
+            if !arming.reached.contains(&link) {
+                let name = &case.links[link].name;
+                return Err(format!("the control failed: by {name} it did not reach an unpinned \
+                    receiver"));
+            }
+        }
+        through = arming.reached.iter().copied().collect();
+    } else if through != BTreeSet::from([case.control]) {
+        let names = names(case, &through);
+        let went = if names.is_empty() { "through no link".to_owned() } else { names.join(", ") };
+        return Err(format!(
+            "the trap is not armed: the unpinned control must leave through {decoy}, and went {}",
+            if through.is_empty() { went } else { format!("through {went}") }
+        ));
+    }
+    Ok(Armed { through: through.into_iter().collect() })
+}
+
+/// What the end of a trial showed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Closing {
+    /// For each link, whether its capture saw the sentinel behind the attempt.
+    pub drained: Vec<bool>,
+    /// For each link, what its capture counted.
+    pub tallies: Vec<Tally>,
+    /// For each link, how many frames its near end transmitted.
+    pub transmitted: Vec<u64>,
+}
+
+/// Checks that the window is closed and that nothing was lost. The error is the reason why the
+/// trial is inconclusive.
+pub fn close(case: &Case, closing: &Closing) -> Result<Closed, String> {
+    every(case, &closing.drained, "the capture of {} did not see the sentinel behind the attempt")?;
+    if closing.tallies.len() != case.links.len() || closing.transmitted.len() != case.links.len() {
+        return Err("a link has no account".to_owned());
+    }
+    let accounts = closing.tallies.iter().zip(&closing.transmitted);
+    for (link, (tally, transmitted)) in case.links.iter().zip(accounts) {
+        if tally.dropped > 0 {
+            return Err(format!("the capture of {} lost {} frames", link.name, tally.dropped));
+        }
+        if tally.captured != *transmitted {
+            return Err(format!(
+                "{} transmitted {transmitted} frames and its capture saw {}",
+                link.name, tally.captured
+            ));
+        }
+    }
+    Ok(Closed(()))
+}
+
+fn every(case: &Case, seen: &[bool], complaint: &str) -> Result<(), String> {
+    for (at, link) in case.links.iter().enumerate() {
+        if !seen.get(at).copied().unwrap_or(false) {
+            return Err(complaint.replace("{}", &link.name));
+        }
+    }
+    Ok(())
+}
+
+/// What a trial's wires showed.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Observed {
+    /// The outcome.
+    pub outcome: Outcome,
+    /// The links that frames of the attempt left through.
+    pub through: Vec<String>,
+    /// The source of the attempt's frames: the link whose address it is, or the address itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// The error that the sender was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub errno: Option<String>,
+    /// What the frames on the intended link are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub carries: Option<Carries>,
+}
+
+/// A verdict, what was observed and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// What was observed; nothing where nothing was proved.
+    pub observed: Option<Observed>,
+    /// The verdict in words.
+    pub reason: String,
+}
+
+impl Judgement {
+    /// Nothing was proved, and why.
+    pub fn inconclusive(reason: impl Into<String>) -> Judgement {
+        Judgement { verdict: Verdict::Inconclusive, observed: None, reason: reason.into() }
+    }
+}
+
+/// Judges a trial whose proofs stand.
+pub fn judge(
+    case: &Case,
+    _armed: &Armed,
+    _closed: Closed,
+    attempt: &Attempt,
+    token: &[u8],
+    frames: &[Frame],
+    tallies: &[Tally],
+) -> Judgement {
+    match observe(case, attempt, token, frames, tallies) {
+        Ok(observed) => compare(case, observed),
+        Err(reason) => Judgement::inconclusive(reason),
+    }
+}
+
+/// Judges a trial whose window could not be accounted for: a loss can hide a frame, but it cannot
+/// unsee one. A leak that was seen and not expected deviates; everything else is inconclusive.
+pub fn judge_unaccounted(case: &Case, _armed: &Armed, frames: &[Frame], reason: &str) -> Judgement {
+    let strays: BTreeSet<usize> = frames
+        .iter()
+        .filter(|f| !f.sentinel && f.phase >= Phase::Attempt && !case.intended[f.link])
+        .map(|f| f.link)
+        .collect();
+    let judged = matches!(case.exchange, Exchange::Send | Exchange::Request(_));
+    if strays.is_empty() || case.expect.outcome == Outcome::Leaked || case.known.is_some() || !judged
+    {
+        return Judgement::inconclusive(reason);
+    }
+    let through = names(case, &strays);
+    let reason = format!(
+        "expected {}, got leaked through {} (and {reason})",
+        case.expect.outcome.word(),
+        through.join(", ")
+    );
+    let observed =
+        Observed { outcome: Outcome::Leaked, through, source: None, errno: None, carries: None };
+    Judgement { verdict: Verdict::Deviates, observed: Some(observed), reason }
+}
+
+/// What the wires showed, or why they prove nothing.
+fn observe(
+    case: &Case,
+    attempt: &Attempt,
+    token: &[u8],
+    frames: &[Frame],
+    tallies: &[Tally],
+) -> Result<Observed, String> {
+    let window: Vec<(&Frame, Packet)> = frames
+        .iter()
+        .filter(|frame| !frame.sentinel && frame.phase >= Phase::Attempt)
+        .map(|frame| (frame, decode(&frame.bytes)))
+        .collect();
+    let unkept = |at: usize| tallies.get(at).is_some_and(|tally| tally.beyond > 0);
+    let used: BTreeSet<usize> = (0..case.links.len())
+        .filter(|at| unkept(*at) || window.iter().any(|(frame, _)| frame.link == *at))
+        .collect();
+    let strays: BTreeSet<usize> = used.iter().copied().filter(|at| !case.intended[*at]).collect();
+    let own: Vec<&(&Frame, Packet)> = window
+        .iter()
+        .filter(|(_, packet)| belongs(case, packet, ATTEMPT_PORT, token))
+        .collect();
+    let sources: BTreeSet<IpAddr> = own.iter().filter_map(|(_, packet)| packet.source()).collect();
+    let mut observed = Observed {
+        outcome: Outcome::Silent,
+        through: names(case, &used),
+        source: match sources.len() {
+            0 => None,
+            _ => Some(sources.iter().map(|a| owner(case, *a)).collect::<Vec<_>>().join(", ")),
+        },
+        errno: attempt.errno().map(str::to_owned),
+        carries: None,
+    };
+    if let Exchange::Inject(_) = case.exchange {
+        observed.outcome = match (attempt.received, attempt.errno()) {
+            (Some(true), _) => Outcome::Delivered,
+            (Some(false), _) | (None, Some(_)) => Outcome::Refused,
+            (None, None) => return Err("the receiver does not tell whether it was reached".into()),
+        };
+        return Ok(observed);
+    }
+    if !strays.is_empty() {
+        observed.outcome = Outcome::Leaked;
+        observed.through = names(case, &strays);
+        return Ok(observed);
+    }
+    if !attempt.tried {
+        return Err(match attempt.received {
+            Some(false) => "the request did not reach the socket, which had nothing to answer",
+            _ => "the sender made no attempt",
+        }
+        .to_owned());
+    }
+    if !used.is_empty() {
+        let neighbours = window.iter().all(|(_, packet)| packet.neighbour());
+        if own.is_empty() && !neighbours {
+            return Err("the frames on the intended link are not the attempt's".to_owned());
+        }
+        observed.outcome = Outcome::Contained;
+        observed.carries =
+            Some(if own.is_empty() { Carries::Neighbour } else { Carries::Data });
+    } else if observed.errno.is_some() {
+        observed.outcome = Outcome::Refused;
+    }
+    Ok(observed)
+}
+
+/// Whether a packet is part of the exchange on `port`, whose payload is `token`.
+fn belongs(case: &Case, packet: &Packet, port: u16, token: &[u8]) -> bool {
+    let answers = case.exchange != Exchange::Send;
+    let matches = |from: &SocketAddr, to: &SocketAddr| {
+        to.ip() == case.target && if answers { from.port() == port } else { to.port() == port }
+    };
+    match packet {
+        Packet::Udp { from, to, payload } => {
+            matches(from, to) && !token.is_empty() && contains(payload, token)
+        }
+        Packet::Tcp { from, to, .. } => matches(from, to),
+        _ => false,
+    }
+}
+
+fn contains(payload: &[u8], token: &[u8]) -> bool {
+    payload.windows(token.len()).any(|window| window == token)
+}
+
+fn names(case: &Case, links: &BTreeSet<usize>) -> Vec<String> {
+    links.iter().map(|at| case.links[*at].name.clone()).collect()
+}
+
+/// The link whose address it is, or the address in figures.
+fn owner(case: &Case, address: IpAddr) -> String {
+    let link = case.links.iter().find(|link| link.address == address);
+    link.map_or_else(|| address.to_string(), |link| link.name.clone())
+}
+
+/// The outcome against the expectation and the waiver.
+fn compare(case: &Case, observed: Observed) -> Judgement {
+    let difference = differs(case, &observed);
+    let (verdict, reason) = match (&case.known, difference) {
+        (None, None) => (Verdict::Conforms, describe(&observed)),
+        (None, Some(difference)) => (Verdict::Deviates, difference),
+        (Some(waiver), None) => (
+            Verdict::Stale,
+            format!("the waiver until {} is stale: {}", waiver.until, describe(&observed)),
+        ),
+        (Some(waiver), Some(difference)) if waiver.outcome == observed.outcome => {
+            (Verdict::Known, format!("{difference}; known until {}", waiver.until))
+        }
+        (Some(waiver), Some(difference)) => (
+            Verdict::Stale,
+            format!("{difference}; the waiver until {} says {}", waiver.until,
+                waiver.outcome.word()),
+        ),
+    };
+    Judgement { verdict, observed: Some(observed), reason }
+}
+
+fn differs(case: &Case, observed: &Observed) -> Option<String> {
+    let expect = &case.expect;
+    let fails = |what: &str, expected: &str, got: &str| {
+        Some(format!("expected {}{what}{expected}, got {}{what}{got}", expect.outcome.word(),
+            observed.outcome.word()))
+    };
+    if observed.outcome != expect.outcome {
+        return Some(format!("expected {}, got {}", expect.outcome.word(), describe(observed)));
+    }
+    if let Some(through) = &expect.through
+        && observed.through != [through.clone()]
+    {
+        return fails(" through ", through, &observed.through.join(", "));
+    }
+    if let Some(source) = &expect.source
+        && observed.source.as_ref() != Some(source)
+    {
+        return fails(" with the source of ", source, observed.source.as_deref().unwrap_or("none"));
+    }
+    if let Some(errno) = &expect.errno
+        && observed.errno.as_ref() != Some(errno)
+    {
+        return fails(" with ", errno, observed.errno.as_deref().unwrap_or("no error"));
+    }
+    let carries = observed.carries.unwrap_or(Carries::Data);
+    if expect.outcome == Outcome::Contained && carries != expect.carries {
+        let word = |carries| if carries == Carries::Data { "data" } else { "neighbour traffic" };
+        return fails(" carrying ", word(expect.carries), word(carries));
+    }
+    None
+}
+
+/// An outcome in words: `leaked through uplink`, `refused with ENODEV`.
+pub fn describe(observed: &Observed) -> String {
+    let mut text = observed.outcome.word().to_owned();
+    match observed.outcome {
+        Outcome::Leaked => text.push_str(&format!(" through {}", observed.through.join(", "))),
+        Outcome::Refused => {
+            if let Some(errno) = &observed.errno {
+                text.push_str(&format!(" with {errno}"));
+            }
+        }
+        Outcome::Contained if observed.carries == Some(Carries::Neighbour) => {
+            text.push_str(" (neighbour traffic only)");
+        }
+        Outcome::Contained | Outcome::Silent | Outcome::Delivered => {}
+    }
+    text
+}
+
+impl Armed {
+    /// The links that the control went through.
+    pub fn through(&self) -> &[usize] {
+        &self.through
+    }
+}
