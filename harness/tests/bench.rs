@@ -242,8 +242,8 @@ fn floor(closer: &SyncSender<Vec<Wire>>) -> Result<()> {
                 break;
             }
         }
-        closer.send(vec![(near, receiver)])?;
+        closer.send(vec![(near, receiver)]).map_err(|_| anyhow::anyhow!("no closer"))?;
     }
-    closer.send(wires)?;
+    closer.send(wires).map_err(|_| anyhow::anyhow!("no closer"))?;
     Ok(())
 }
