@@ -20,7 +20,7 @@ const DEPTH_MAX: usize = 32;
 pub fn embedded() -> Result<Vec<Scenario>> {
     let mut files = Vec::new();
     embedded_files(&EMBEDDED, &mut files);
-    files.sort_by_key(|(path, _)| path.clone());
+    files.sort_by_key(|(path, _)| path.trim_end_matches(".toml").to_owned());
     let parsed = files.into_iter().map(|(path, bytes)| {
         let name = path.trim_end_matches(".toml");
         Ok(parse(name, &format!("scenarios/{path}"), bytes)?)

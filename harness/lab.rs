@@ -75,19 +75,18 @@ impl Lab {
         // Without ARP while its addresses are set, a device joins no solicited-node group, and
         // so no MLD report disturbs the wire. Permanent neighbours make up for the group.
         let silent = case.family == Family::V6;
-        self.host.up(&self.runtime, LOOPBACK, "lo", false)?;
         for (at, link) in case.links.iter().enumerate() {
             self.host.up(&self.runtime, link.index, &link.name, silent)?;
             self.gateways[at].up(&self.runtime, link.index, &link.name, false)?;
         }
         for (at, link) in case.links.iter().enumerate() {
             self.host.address(&self.runtime, link, link.address, link.prefix_length)?;
-            if silent {
-                let message = LinkUnspec::new_with_index(link.index).arp(true);
-                let what = format!("switch ARP on for {}", link.name);
-                self.host.netlink.change(&self.runtime, Message::SetLink(message.build()), &what)?;
-            }
             self.gateway(at, link)?;
+        }
+        if silent {
+            self.settle_addresses()?;
+        }
+        for link in &case.links {
             if case.neighbours == Neighbours::Permanent {
                 for address in [link.gateway, case.target] {
                     self.host.neighbour(&self.runtime, link, address, link.far_mac)?;
@@ -96,6 +95,27 @@ impl Lab {
         }
         for route in &case.routes {
             self.host.route(&self.runtime, route, &case.links)?;
+        }
+        self.host.up(&self.runtime, LOOPBACK, "lo", false)
+    }
+
+    /// Waits until every IPv6 address is in use, and only then lets the host's devices resolve
+    /// neighbours again.
+    fn settle_addresses(&self) -> Result<()> {
+        let (case, runtime) = (&self.case, &self.runtime);
+        let what = |space: &Space| format!("take the addresses of {} into use", space.name);
+        let near = case.links.iter().map(|link| (link.index, link.address)).collect();
+        self.host.netlink.addresses_in_use(runtime, near, &what(&self.host))?;
+        for (link, gateway) in case.links.iter().zip(&self.gateways) {
+            let target = (case.exchange == Exchange::Send).then_some(case.target);
+            let far = std::iter::once(link.gateway).chain(target);
+            let far = far.map(|address| (link.index, address)).collect();
+            gateway.netlink.addresses_in_use(runtime, far, &what(gateway))?;
+        }
+        for link in &case.links {
+            let message = LinkUnspec::new_with_index(link.index).arp(true).build();
+            let what = format!("switch ARP on for {}", link.name);
+            self.host.netlink.change(runtime, Message::SetLink(message), &what)?;
         }
         Ok(())
     }

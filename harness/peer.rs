@@ -9,8 +9,6 @@ use etherparse::PacketBuilder;
 use crate::capture::{Flags, Frame, Packet, decode};
 use crate::plan::Link;
 
-/// The port that a gateway's packets come from. Any would do; this one is not the host's.
-const PEER_PORT: u16 = 40_000;
 /// The sequence number that the played client starts with.
 const SEQUENCE: u32 = 1_000;
 /// The window that the played client announces, in bytes.
@@ -21,8 +19,8 @@ const WINDOW: u16 = 65_000;
 pub(crate) struct Peer<'a> {
     /// The link by which they arrive.
     pub(crate) by: &'a Link,
-    /// The target's address, from which they come.
-    pub(crate) from: IpAddr,
+    /// The target's address and a port that nobody else of the trial has: they come from there.
+    pub(crate) from: SocketAddr,
     /// The socket that they are sent to.
     pub(crate) to: SocketAddr,
 }
@@ -39,7 +37,7 @@ struct Segment<'a> {
 impl Peer<'_> {
     /// A UDP datagram.
     pub(crate) fn datagram(&self, payload: &[u8]) -> Result<Vec<u8>> {
-        let builder = self.packet()?.udp(PEER_PORT, self.to.port());
+        let builder = self.packet()?.udp(self.from.port(), self.to.port());
         let mut frame = Vec::with_capacity(builder.size(payload.len()));
         builder.write(&mut frame, payload).context("craft a datagram")?;
         Ok(frame)
@@ -69,7 +67,7 @@ impl Peer<'_> {
                 if flags.syn
                     && flags.ack
                     && from == self.to
-                    && to == SocketAddr::new(self.from, PEER_PORT) =>
+                    && to == self.from =>
             {
                 Some(sequence)
             }
@@ -79,7 +77,7 @@ impl Peer<'_> {
 
     fn packet(&self) -> Result<etherparse::PacketBuilderStep<etherparse::IpHeaders>> {
         let ethernet = PacketBuilder::ethernet2(self.by.far_mac, self.by.near_mac);
-        match (self.from, self.to.ip()) {
+        match (self.from.ip(), self.to.ip()) {
             (IpAddr::V4(from), IpAddr::V4(to)) => {
                 let header = etherparse::Ipv4Header::new(
                     0, 64, etherparse::IpNumber::UDP, from.octets(), to.octets(),
@@ -102,7 +100,7 @@ impl Peer<'_> {
 
     fn segment(&self, segment: Segment<'_>) -> Result<Vec<u8>> {
         let mut builder =
-            self.packet()?.tcp(PEER_PORT, self.to.port(), segment.sequence, WINDOW);
+            self.packet()?.tcp(self.from.port(), self.to.port(), segment.sequence, WINDOW);
         if segment.flags.syn {
             builder = builder.syn();
         }

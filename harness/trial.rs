@@ -102,7 +102,8 @@ impl Runner {
             hold_to(cpu)?;
             let lab = Lab::build(self.left, case, &self.baseline)?;
             let captures = Captures::open(&lab, &case.links, nonce, &self.reaper)?;
-            Trial { case, lab: &lab, captures, nonce, inbound: None, reaper: &self.reaper }
+            Trial { case, lab: &lab, captures, nonce, inbound: None, peer_port: 40_000,
+                reaper: &self.reaper }
                 .run(sabotage)
         };
         trial().unwrap_or_else(|error| Record::failed(case, &error))
@@ -123,6 +124,8 @@ struct Trial<'a> {
     captures: Captures<'a>,
     nonce: u64,
     inbound: Option<Inbound>,
+    /// The port that the last approach came from: each has its own, so that no answer is another's.
+    peer_port: u16,
     reaper: &'a Reaper,
 }
 
@@ -251,9 +254,10 @@ impl Trial<'_> {
     /// A gateway's packets: a datagram, or a whole TCP opening with data behind it.
     fn approach(&mut self, arrival: Arrival, port: u16, token: &[u8]) -> Result<()> {
         let case = self.case;
+        self.peer_port += 1;
         let peer = Peer {
             by: &case.links[arrival.by],
-            from: case.target,
+            from: SocketAddr::new(case.target, self.peer_port),
             to: SocketAddr::new(case.links[arrival.to].address, port),
         };
         if case.transport != Transport::Tcp {

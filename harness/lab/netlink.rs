@@ -1,16 +1,20 @@
 //! One routing-netlink conversation with one namespace: each request awaited, with a deadline,
 //! and the kernel's own explanation where it refuses.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use futures_util::StreamExt;
-use rtnetlink::Handle;
+use futures_util::{Stream, StreamExt};
+use rtnetlink::{Handle, MulticastGroup};
 use rtnetlink::packet_core::{
     ErrorMessage, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage,
     NetlinkPayload,
 };
 use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::sys::AsyncSocket;
 use tokio::runtime::Runtime;
 
@@ -20,18 +24,25 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// The conversation. It stays in the namespace in which it was opened.
 pub(super) struct Netlink {
     handle: Handle,
+    /// What the kernel tells of IPv6 addresses, where it was asked to.
+    news: RefCell<News>,
 }
 
+type News = Box<dyn Stream<Item = NetlinkMessage<RouteNetlinkMessage>> + Unpin>;
+
 impl Netlink {
-    /// Opens a conversation with the calling thread's namespace.
+    /// Opens a conversation with the calling thread's namespace, and listens for news of IPv6
+    /// addresses.
     pub(super) fn open(runtime: &Runtime) -> Result<Netlink> {
         let _guard = runtime.enter();
-        let (mut connection, handle, _) =
-            rtnetlink::new_connection().context("open a routing netlink socket")?;
+        let (mut connection, handle, news) =
+            rtnetlink::new_multicast_connection(&[MulticastGroup::Ipv6Ifaddr])
+                .context("open a routing netlink socket")?;
         let socket = connection.socket_mut().socket_mut();
         socket.set_ext_ack(true).context("ask the kernel for explanations (NETLINK_EXT_ACK)")?;
         runtime.spawn(connection);
-        Ok(Netlink { handle })
+        let news: News = Box::new(news.map(|(message, _)| message));
+        Ok(Netlink { handle, news: RefCell::new(news) })
     }
 
     /// Asks for something new: fails where it exists. `what` names the object in errors.
@@ -52,6 +63,43 @@ impl Netlink {
         what: &str,
     ) -> Result<RouteNetlinkMessage> {
         self.ask(runtime, message, 0, what)?.ok_or_else(|| anyhow!("{what}: no answer"))
+    }
+
+    /// Waits until the kernel has told that all of these IPv6 addresses are in use. It takes them
+    /// into use by a workqueue (addrconf_dad_work in net/ipv6/addrconf.c), even without duplicate
+    /// address detection, and tells when it has.
+    pub(super) fn addresses_in_use(
+        &self,
+        runtime: &Runtime,
+        mut missing: BTreeSet<(u32, IpAddr)>,
+        what: &str,
+    ) -> Result<()> {
+        let mut news = self.news.borrow_mut();
+        let wait = async {
+            while !missing.is_empty() {
+                match news.next().await.map(|message| message.payload) {
+                    Some(NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(new))) => {
+                        let addresses = new.attributes.iter().filter_map(|attribute| {
+                            match attribute {
+                                AddressAttribute::Address(address) => Some(*address),
+                                _ => None,
+                            }
+                        });
+                        for address in addresses {
+                            missing.remove(&(new.header.index, address));
+                        }
+                    }
+                    Some(_) => {}
+                    None => return false,
+                }
+            }
+            true
+        };
+        match runtime.block_on(async { tokio::time::timeout(ANSWER_WITHIN, wait).await }) {
+            Ok(true) => Ok(()),
+            Ok(false) => bail!("{what}: the conversation with the kernel ended"),
+            Err(_) => bail!("{what}: not in use within {ANSWER_WITHIN:?}"),
+        }
     }
 
     fn ask(

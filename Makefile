@@ -1,0 +1,35 @@
+# Thin over cargo. `make` alone lists the targets.
+
+ARGS ?=
+
+.PHONY: help run test check bench generate clean
+
+help: ## lists the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+run: ## the main job: makes every trial of the catalogue (ARGS: selectors and options)
+	cargo run --release --quiet -- run $(ARGS)
+
+test: ## every test, with and without laboratories
+	cargo test $(ARGS)
+
+check: ## whatever needs no privileges: format, lints, documents, the language
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	cargo clippy --no-default-features --lib -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --quiet
+	cargo test --quiet --lib --test language --test house
+	cargo run --quiet -- check scenarios fixtures/trap.toml
+
+bench: ## the kernel's floor, airtight's trials and a whole run, side by side
+	cargo bench --bench floor
+
+generate: ## writes what is generated and committed
+	cargo run --quiet -- schema > scenarios/schema.json.new
+	cargo run --quiet -- schema --reference > scenarios/REFERENCE.md.new
+	mv scenarios/schema.json.new scenarios/schema.json
+	mv scenarios/REFERENCE.md.new scenarios/REFERENCE.md
+
+clean: ## removes what was built and what runs have left in reports/runs
+	cargo clean
+	rm -rf reports/runs
