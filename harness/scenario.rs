@@ -101,13 +101,17 @@ pub fn parse(name: &str, path: &str, bytes: &[u8]) -> Result<Scenario, Diagnosti
 /// Splits serde's sentence (``unknown field `x`, expected one of `a`, `b` ``) into what is wrong
 /// and what would be accepted.
 fn explain(message: &str) -> (String, Option<String>) {
+    let message = message.replace('\n', " ").trim().replace("field", "key");
+    if let Some(key) = message.strip_prefix("missing key ") {
+        let help = format!("add {key}; scenarios/REFERENCE.md tells what it takes");
+        return (message.clone(), Some(help));
+    }
     let Some((fault, expected)) = message.split_once(", expected ") else {
-        return (message.replace('\n', " ").trim().to_owned(), None);
+        return (message, Some("scenarios are TOML 1.0; see scenarios/REFERENCE.md".to_owned()));
     };
     let words: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
     let (Some(word), false) = (fault.split('`').nth(1), words.is_empty()) else {
-        return (message.to_owned(), None);
+        return (fault.to_owned(), Some(format!("accepted: {expected}")));
     };
-    let fault = fault.replace("unknown field", "unknown key").replace("variant", "word");
-    (fault, Some(accepted_words(word, words)))
+    (fault.replace("variant", "word"), Some(accepted_words(word, words)))
 }

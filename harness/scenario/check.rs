@@ -99,7 +99,7 @@ impl<'a> Checker<'a> {
         let whole = file.links.first().map_or(0, |l| l.span().start)
             ..file.links.last().map_or(0, |l| l.span().end);
         if !(2..=LINKS_MAX).contains(&file.links.len()) {
-            let message = format!("there are {} links", file.links.len());
+            let message = format!("the number of links is {}", file.links.len());
             self.fault(whole, message, format!("accepted: 2 to {LINKS_MAX} links"));
         }
         for link in &file.links {

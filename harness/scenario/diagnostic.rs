@@ -28,7 +28,7 @@ impl Diagnostic {
 }
 
 /// The line and the column of byte `offset` of `text`, both counted from one.
-pub fn place(text: &str, offset: usize) -> (usize, usize) {
+pub(super) fn place(text: &str, offset: usize) -> (usize, usize) {
     let before = &text[..text.floor_char_boundary(offset)];
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().map_or(0, |tail| tail.chars().count()) + 1;
@@ -72,7 +72,7 @@ impl fmt::Display for Diagnostics {
 impl std::error::Error for Diagnostics {}
 
 /// What would be accepted in place of `word`, with the nearest of `accepted` named first.
-pub fn accepted_words<'a>(word: &str, accepted: impl IntoIterator<Item = &'a str>) -> String {
+pub(super) fn accepted_words<'a>(word: &str, accepted: impl IntoIterator<Item = &'a str>) -> String {
     let accepted: Vec<&str> = accepted.into_iter().collect();
     let list =
         accepted.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
@@ -82,28 +82,37 @@ pub fn accepted_words<'a>(word: &str, accepted: impl IntoIterator<Item = &'a str
     }
 }
 
-/// The word of `accepted` that `word` was probably meant to be: at most a third of it differs.
+/// The word of `accepted` that `word` was probably meant to be: at most a third of it differs, or
+/// one begins with the other.
 pub fn nearest<'a>(word: &str, accepted: &[&'a str]) -> Option<&'a str> {
+    let prefix = |candidate: &str| {
+        word.len().min(candidate.len()) >= 4
+            && (word.starts_with(candidate) || candidate.starts_with(word))
+    };
     accepted
         .iter()
-        .map(|candidate| (distance(word, candidate), *candidate))
-        .filter(|(far, candidate)| *far <= (candidate.len().max(3) / 3).max(1))
+        .map(|candidate| {
+            (if prefix(candidate) { 1 } else { distance(word, candidate) }, *candidate)
+        })
+        .filter(|(far, candidate)| *far <= (candidate.len() / 3).max(1))
         .min()
         .map(|(_, candidate)| candidate)
 }
 
-/// The edit distance of two words (Levenshtein, in characters).
+/// The edit distance of two words, two neighbours that changed places counted as one edit.
 fn distance(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, a) in left.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
+    let (left, right): (Vec<char>, Vec<char>) = (left.chars().collect(), right.chars().collect());
+    let mut rows = vec![(0..=right.len()).collect::<Vec<usize>>()];
+    for (i, a) in left.iter().enumerate() {
+        let mut row = vec![i + 1];
         for (j, b) in right.iter().enumerate() {
-            let substituted = diagonal + usize::from(a != *b);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+            let mut least = (rows[i][j] + usize::from(a != b)).min(rows[i][j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && left[i - 1] == *b && *a == right[j - 1] {
+                least = least.min(rows[i - 1][j - 1] + 1);
+            }
+            row.push(least);
         }
+        rows.push(row);
     }
-    row[right.len()]
+    rows[left.len()][right.len()]
 }
