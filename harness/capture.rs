@@ -107,11 +107,17 @@ pub struct Captures<'a> {
 impl<'a> Captures<'a> {
     /// Opens a capture on the far end of every link of `lab`. `nonce` marks this trial's
     /// sentinels. The links must still be down, or what went before is lost.
-    pub fn open(lab: &Lab, links: &'a [Link], nonce: u64, reaper: &Reaper) -> Result<Captures<'a>> {
+    pub(crate) fn open(
+        lab: &Lab,
+        links: &'a [Link],
+        nonce: u64,
+        reaper: &Reaper,
+    ) -> Result<Captures<'a>> {
         let mut captures = Vec::with_capacity(links.len());
         for (at, link) in links.iter().enumerate() {
             let what = || format!("open the capture of {}", link.name);
-            let fd = lab.inside_gateway(at, || open(link.index)).and_then(|r| r).with_context(what)?;
+            let fd =
+                lab.inside_gateway(at, || open(link.index)).and_then(|r| r).with_context(what)?;
             captures.push(Capture {
                 fd: Some(fd),
                 phase: Phase::Rising,
@@ -184,12 +190,17 @@ impl<'a> Captures<'a> {
     fn send_sentinel(&mut self, at: usize, round: u32) -> Result<()> {
         let Some(sender) = &self.sender else { bail!("the sender of sentinels is closed") };
         let link = &self.links[at];
-        let frame = Sentinel { nonce: self.nonce, link: at, round }.frame(link.near_mac, link.far_mac);
+        let frame =
+            Sentinel { nonce: self.nonce, link: at, round }.frame(link.near_mac, link.far_mac);
         // A link that is down answers ENETDOWN: its capture will not see the sentinel, which is
         // what the round tells.
         match sys::send_frame(sender.as_fd(), link.index, SENTINEL_ETHERTYPE, &frame) {
-            Err(error) if [Some(libc::ENETDOWN), Some(libc::ENXIO), Some(libc::ENOBUFS)]
-                .contains(&error.raw_os_error()) => Ok(()),
+            Err(error)
+                if [Some(libc::ENETDOWN), Some(libc::ENXIO), Some(libc::ENOBUFS)]
+                    .contains(&error.raw_os_error()) =>
+            {
+                Ok(())
+            }
             sent => sent.with_context(|| format!("send a sentinel out of {}", link.name)),
         }
     }
@@ -197,7 +208,9 @@ impl<'a> Captures<'a> {
     /// Sends a frame from the far end of the link at place `at`, towards the host under test.
     pub fn inject(&self, at: usize, frame: &[u8]) -> Result<()> {
         let link = &self.links[at];
-        let Some(fd) = &self.captures[at].fd else { bail!("the capture of {} is closed", link.name) };
+        let Some(fd) = &self.captures[at].fd else {
+            bail!("the capture of {} is closed", link.name)
+        };
         let kind = frame.get(12..14).map_or(0, |kind| u16::from_be_bytes([kind[0], kind[1]]));
         sys::send_frame(fd.as_fd(), link.index, kind, frame)
             .with_context(|| format!("inject a frame by {}", link.name))
@@ -211,8 +224,8 @@ impl<'a> Captures<'a> {
             .filter_map(|capture| capture.fd.as_ref())
             .map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN))
             .collect();
-        let within = PollTimeout::try_from(within.max(Duration::from_millis(1)))
-            .unwrap_or(PollTimeout::MAX);
+        let within =
+            PollTimeout::try_from(within.max(Duration::from_millis(1))).unwrap_or(PollTimeout::MAX);
         match poll(&mut fds, within) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
             Err(errno) => Err(errno).context("wait for frames"),
@@ -334,15 +347,15 @@ impl Drop for Captures<'_> {
 fn open(index: u32) -> Result<OwnedFd> {
     // Opened with protocol 0, so that no other device's frame can slip in before the bind.
     let fd = sys::packet_socket(0).context("open a packet socket")?;
-    let option = |level, name, value: i32| {
-        sys::setsockopt(fd.as_fd(), level, name, &value.to_ne_bytes())
-    };
+    let option =
+        |level, name, value: i32| sys::setsockopt(fd.as_fd(), level, name, &value.to_ne_bytes());
     option(libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, 1).context("ignore outgoing frames")?;
     option(libc::SOL_PACKET, libc::PACKET_AUXDATA, 1).context("ask for VLAN tags")?;
     option(libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1).context("ask for timestamps")?;
     // Without CAP_NET_ADMIN in the first user namespace only SO_RCVBUF is allowed, up to rmem_max.
     if option(libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES).is_err() {
-        option(libc::SOL_SOCKET, libc::SO_RCVBUF, RECEIVE_BUFFER_BYTES).context("grow the buffer")?;
+        option(libc::SOL_SOCKET, libc::SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+            .context("grow the buffer")?;
     }
     // pnet binds it to the device. Our own descriptor of the same socket stays with us, because
     // pnet's reader loses tags, lengths and times.

@@ -87,7 +87,8 @@ fn setting(path: &str) -> Option<String> {
 
 /// What failed, and the remedy that fits this machine.
 fn cannot(what: &str, errno: Errno) -> CannotLeave {
-    let container = ["/.dockerenv", "/run/.containerenv"].iter().any(|path| fs::exists(path).unwrap_or(false));
+    let container =
+        ["/.dockerenv", "/run/.containerenv"].iter().any(|path| fs::exists(path).unwrap_or(false));
     let facts = Facts {
         errno,
         userns_clone: setting("kernel/unprivileged_userns_clone"),
@@ -134,7 +135,12 @@ fn remedy(facts: &Facts) -> String {
 mod tests {
     use super::*;
 
-    fn check(errno: Errno, userns: Option<&str>, apparmor: Option<&str>, container: bool) -> String {
+    fn check(
+        errno: Errno,
+        userns: Option<&str>,
+        apparmor: Option<&str>,
+        container: bool,
+    ) -> String {
         remedy(&Facts {
             errno,
             userns_clone: userns.map(str::to_owned),

@@ -184,7 +184,8 @@ const LOOPBACK: u32 = 1;
 
 impl Space {
     fn new(runtime: &Runtime, name: &str, family: Family, baseline: &Baseline) -> Result<Space> {
-        unshare(CloneFlags::CLONE_NEWNET).with_context(|| format!("make the namespace of {name}"))?;
+        unshare(CloneFlags::CLONE_NEWNET)
+            .with_context(|| format!("make the namespace of {name}"))?;
         let netns = netns_rs::get_from_current_thread()
             .map_err(|error| anyhow!("open the namespace of {name}: {error}"))?;
         baseline.settle(family).with_context(|| format!("set the sysctls of {name}"))?;
@@ -217,7 +218,13 @@ impl Space {
         self.netlink.create(runtime, Message::NewAddress(message), &what)
     }
 
-    fn neighbour(&self, runtime: &Runtime, link: &Link, address: IpAddr, mac: [u8; 6]) -> Result<()> {
+    fn neighbour(
+        &self,
+        runtime: &Runtime,
+        link: &Link,
+        address: IpAddr,
+        mac: [u8; 6],
+    ) -> Result<()> {
         let mut message = NeighbourMessage::default();
         message.header.family = family_of(address);
         message.header.ifindex = link.index;
@@ -308,18 +315,20 @@ pub(crate) fn try_link_kind(kind: &str) -> Result<()> {
         "bridge" => of(InfoKind::Bridge).build(),
         "dummy" => of(InfoKind::Dummy).build(),
         "ipvlan" => of(InfoKind::IpVlan).link(100).build(),
-        "macvlan" => {
-            of(InfoKind::MacVlan).link(100).set_info_data(InfoData::MacVlan(vec![
-                InfoMacVlan::Mode(rtnetlink::packet_route::link::MacVlanMode::Bridge),
-            ])).build()
-        }
-        "vlan" => of(InfoKind::Vlan).link(100)
-            .set_info_data(InfoData::Vlan(vec![InfoVlan::Id(7)])).build(),
+        "macvlan" => of(InfoKind::MacVlan)
+            .link(100)
+            .set_info_data(InfoData::MacVlan(vec![InfoMacVlan::Mode(
+                rtnetlink::packet_route::link::MacVlanMode::Bridge,
+            )]))
+            .build(),
+        "vlan" => of(InfoKind::Vlan)
+            .link(100)
+            .set_info_data(InfoData::Vlan(vec![InfoVlan::Id(7)]))
+            .build(),
         "vrf" => of(InfoKind::Vrf).set_info_data(InfoData::Vrf(vec![InfoVrf::TableId(7)])).build(),
-        "vxlan" => {
-            of(InfoKind::Vxlan).set_info_data(InfoData::Vxlan(vec![InfoVxlan::Id(7),
-                InfoVxlan::Port(4789)])).build()
-        }
+        "vxlan" => of(InfoKind::Vxlan)
+            .set_info_data(InfoData::Vxlan(vec![InfoVxlan::Id(7), InfoVxlan::Port(4789)]))
+            .build(),
         "wireguard" => of(InfoKind::Wireguard).build(),
         other => return Err(anyhow!("no probe for `{other}`")),
     };

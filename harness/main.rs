@@ -1,9 +1,5 @@
 //! The command line.
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a command line speaks to its terminal"
-)]
+#![expect(clippy::print_stderr, reason = "a command line speaks to its terminal")]
 
 use std::fs;
 use std::io::{IsTerminal, Write};
@@ -27,9 +23,12 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 /// Proves which ways of pinning traffic to a network link hold, and which leak.
 #[derive(Parser)]
-#[command(version, after_help = "Exit codes: 0 everything conforms; 1 something deviates or a \
+#[command(
+    version,
+    after_help = "Exit codes: 0 everything conforms; 1 something deviates or a \
     waiver is stale; 2 usage or a broken scenario; 3 this machine cannot run it (see `airtight \
-    doctor`); 4 something is inconclusive, or everything was skipped.")]
+    doctor`); 4 something is inconclusive, or everything was skipped."
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -178,12 +177,7 @@ fn first_trial(left: Left) -> Result<(), String> {
     if record.verdict == Verdict::Inconclusive { Err(record.reason) } else { Ok(()) }
 }
 
-fn run(
-    selectors: &[String],
-    out: Option<&Path>,
-    format: Format,
-    jobs: Option<u16>,
-) -> Result<u8> {
+fn run(selectors: &[String], out: Option<&Path>, format: Format, jobs: Option<u16>) -> Result<u8> {
     let cases = catalogue::select(selectors)?;
     if let Some(out) = out {
         fs::create_dir_all(out).with_context(|| format!("create {}", out.display()))?;

@@ -64,10 +64,7 @@ impl Peer<'_> {
     pub(crate) fn syn_ack(&self, frames: &[Frame]) -> Option<u32> {
         frames.iter().find_map(|frame| match decode(&frame.bytes) {
             Packet::Tcp { from, to, flags, sequence, .. }
-                if flags.syn
-                    && flags.ack
-                    && from == self.to
-                    && to == self.from =>
+                if flags.syn && flags.ack && from == self.to && to == self.from =>
             {
                 Some(sequence)
             }
@@ -80,7 +77,11 @@ impl Peer<'_> {
         match (self.from.ip(), self.to.ip()) {
             (IpAddr::V4(from), IpAddr::V4(to)) => {
                 let header = etherparse::Ipv4Header::new(
-                    0, 64, etherparse::IpNumber::UDP, from.octets(), to.octets(),
+                    0,
+                    64,
+                    etherparse::IpNumber::UDP,
+                    from.octets(),
+                    to.octets(),
                 )
                 .context("craft an IPv4 header")?;
                 Ok(ethernet.ip(etherparse::IpHeaders::Ipv4(header, Default::default())))

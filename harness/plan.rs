@@ -87,9 +87,9 @@ impl Link {
     /// The link's network: its prefix without the host's bits.
     pub fn network(&self) -> (IpAddr, u8) {
         let network = match self.address {
-            IpAddr::V4(v4) => {
-                IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() & (u32::MAX << (32 - self.prefix_length))))
-            }
+            IpAddr::V4(v4) => IpAddr::V4(Ipv4Addr::from_bits(
+                v4.to_bits() & (u32::MAX << (32 - self.prefix_length)),
+            )),
             IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(
                 v6.to_bits() & (u128::MAX << (128 - self.prefix_length)),
             )),
@@ -195,12 +195,8 @@ fn concerns(case: &FileCase, family: Family, transport: Transport) -> bool {
 
 fn cell(scenario: &Scenario, case: &FileCase, family: Family, transport: Transport) -> Case {
     let file = scenario.file();
-    let links: Vec<Link> = file
-        .links
-        .iter()
-        .enumerate()
-        .map(|(at, name)| link(at, name.get_ref(), family))
-        .collect();
+    let links: Vec<Link> =
+        file.links.iter().enumerate().map(|(at, name)| link(at, name.get_ref(), family)).collect();
     // The checks made sure that every name is a link's.
     let of = |name: &Spanned<String>| {
         links.iter().position(|link| &link.name == name.get_ref()).unwrap_or_default()
@@ -248,7 +244,11 @@ fn cell(scenario: &Scenario, case: &FileCase, family: Family, transport: Transpo
         name: case.name.get_ref().clone(),
         family,
         transport,
-        intended: file.links.iter().map(|l| file.intended.iter().any(|i| i.get_ref() == l.get_ref())).collect(),
+        intended: file
+            .links
+            .iter()
+            .map(|l| file.intended.iter().any(|i| i.get_ref() == l.get_ref()))
+            .collect(),
         routes: routes.collect(),
         neighbours: file.neighbours,
         target,

@@ -6,12 +6,12 @@ mod diagnostic;
 mod file;
 mod kernel;
 
+pub(crate) use check::parse_prefix;
 pub use diagnostic::{Diagnostic, Diagnostics, nearest};
 pub use file::{
     Approach, Carries, Case as FileCase, Control, Family, File, Known, Matrix, Neighbours, Only,
     Outcome, Pin, Route, Transport,
 };
-pub(crate) use check::parse_prefix;
 pub use kernel::KernelRange;
 
 use diagnostic::accepted_words;
@@ -21,8 +21,17 @@ pub const FILE_BYTES_MAX: usize = 1 << 20;
 
 /// The abilities that `needs` may name, beside `program:NAME`. Each is probed by doing.
 pub const ABILITIES: &[&str] = &[
-    "bind-to-ifindex", "bond", "bridge", "dummy", "ipv6", "ipvlan", "macvlan", "vlan", "vrf",
-    "vxlan", "wireguard",
+    "bind-to-ifindex",
+    "bond",
+    "bridge",
+    "dummy",
+    "ipv6",
+    "ipvlan",
+    "macvlan",
+    "vlan",
+    "vrf",
+    "vxlan",
+    "wireguard",
 ];
 
 /// A checked scenario: one claim, its laboratory and its cases. Only [`parse`] makes one, so

@@ -110,12 +110,9 @@ fn kind(value: &Value) -> String {
     }
     let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     match value.get("type") {
-        Some(Value::Array(kinds)) => kinds
-            .iter()
-            .map(word)
-            .filter(|kind| kind != "null")
-            .collect::<Vec<_>>()
-            .join(" or "),
+        Some(Value::Array(kinds)) => {
+            kinds.iter().map(word).filter(|kind| kind != "null").collect::<Vec<_>>().join(" or ")
+        }
         Some(Value::String(kind)) if kind == "array" => {
             let of = value.get("items").map(self::kind).unwrap_or_default();
             format!("array of {of}")

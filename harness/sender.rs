@@ -227,9 +227,8 @@ impl<'a> Listener<'a> {
     pub fn open(recipe: Recipe<'a>, port: u16) -> Listener<'a> {
         let mut socket = Pinned::new(recipe);
         if socket.make(port).is_some() && recipe.transport == Transport::Tcp {
-            let answer = socket
-                .fd()
-                .and_then(|fd| Backlog::new(8).and_then(|backlog| listen(fd, backlog)));
+            let answer =
+                socket.fd().and_then(|fd| Backlog::new(8).and_then(|backlog| listen(fd, backlog)));
             // A refusal stands in the attempt.
             let _ = socket.note("listen()".to_owned(), answer);
         }

@@ -47,9 +47,9 @@ impl Suite {
             Ok(cases) => cases,
             Err(error) => return complain(EXIT_USAGE, &format!("{error:#}")),
         };
-        let prepared = host::leave().map_err(anyhow::Error::from).and_then(|left| {
-            Ok((Abilities::of(left, &cases)?, Runner::new(left)?))
-        });
+        let prepared = host::leave()
+            .map_err(anyhow::Error::from)
+            .and_then(|left| Ok((Abilities::of(left, &cases)?, Runner::new(left)?)));
         let (abilities, runner) = match prepared {
             Ok((abilities, runner)) => (Some(abilities), Some(Arc::new(runner))),
             Err(_) if arguments.list => (None, None),

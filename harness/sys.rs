@@ -42,9 +42,7 @@ pub(crate) fn setsockopt(
 ) -> io::Result<()> {
     let length = libc::socklen_t::try_from(value.len()).map_err(io::Error::other)?;
     // SAFETY: the pointer and the length are those of `value`, which outlives the call.
-    check(unsafe {
-        libc::setsockopt(fd.as_raw_fd(), level, name, value.as_ptr().cast(), length)
-    })?;
+    check(unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, value.as_ptr().cast(), length) })?;
     Ok(())
 }
 
@@ -103,8 +101,7 @@ struct ControlRoom([u8; 128]);
 /// The next frame of an AF_PACKET socket; `None` where none is waiting.
 pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Option<Received>> {
     let mut control = ControlRoom([0; 128]);
-    let mut vector =
-        libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let mut vector = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     // SAFETY: all-zero is a valid value of this plain structure.
     let mut message: libc::msghdr = unsafe { zeroed() };
     message.msg_iov = &raw mut vector;
@@ -113,8 +110,7 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Optio
     message.msg_controllen = control.0.len() as _;
     // SAFETY: the message points at `buffer` and `control`, which outlive the call, with their
     // true lengths. MSG_TRUNC makes the kernel return the frame's own length.
-    let length =
-        unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, libc::MSG_TRUNC) };
+    let length = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, libc::MSG_TRUNC) };
     let Ok(length) = usize::try_from(length) else {
         let error = io::Error::last_os_error();
         return match error.kind() {
@@ -122,7 +118,8 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Optio
             _ => Err(error),
         };
     };
-    let mut received = Received { captured: length.min(buffer.len()), length, ..Default::default() };
+    let mut received =
+        Received { captured: length.min(buffer.len()), length, ..Default::default() };
     // SAFETY: the kernel has filled `message`; CMSG_FIRSTHDR and CMSG_NXTHDR stay within its
     // control buffer, and each payload is read unaligned, only where its header says that it is
     // long enough.

@@ -27,7 +27,7 @@ use crate::verdict::{self, Armed, Arming, Closing, Judgement};
 use inbound::Inbound;
 
 pub use record::{Controls, Counter, Expected, FrameRecord, Record};
-pub use sabotage::{Sabotage, Scene, Stage};
+pub use sabotage::{AtStage, InsteadOfSender, Sabotage, Scene, Stage};
 
 /// How long a wire may take to carry a sentinel: it takes microseconds on an idle machine, and
 /// what waits for it ends as soon as it comes.
@@ -102,9 +102,16 @@ impl Runner {
             hold_to(cpu)?;
             let lab = Lab::build(self.left, case, &self.baseline)?;
             let captures = Captures::open(&lab, &case.links, nonce, &self.reaper)?;
-            Trial { case, lab: &lab, captures, nonce, inbound: None, peer_port: 40_000,
-                reaper: &self.reaper }
-                .run(sabotage)
+            Trial {
+                case,
+                lab: &lab,
+                captures,
+                nonce,
+                inbound: None,
+                peer_port: 40_000,
+                reaper: &self.reaper,
+            }
+            .run(sabotage)
         };
         trial().unwrap_or_else(|error| Record::failed(case, &error))
     }
@@ -150,12 +157,9 @@ impl Trial<'_> {
         self.stage(sabotage, Stage::Armed)?;
         let token = self.token("attempt");
         let attempt = match sabotage.attempt {
-            Some(attempt) => self.lab.inside_host(|| attempt(&Scene {
-                case,
-                lab: self.lab,
-                captures: &mut self.captures,
-                token: &token,
-            }))?,
+            Some(attempt) => self.lab.inside_host(|| {
+                attempt(&Scene { case, lab: self.lab, captures: &mut self.captures, token: &token })
+            })?,
             None => self.attempt(&case.pin, ATTEMPT_PORT, &token, arrival(case))?,
         };
         self.stage(sabotage, Stage::Attempted)?;
@@ -163,7 +167,13 @@ impl Trial<'_> {
         let frames = self.captures.into_frames();
         let judgement = match verdict::close(case, &evidence.closing) {
             Ok(closed) => verdict::judge(
-                case, &armed, closed, &attempt, &token, &frames, &evidence.closing.tallies,
+                case,
+                &armed,
+                closed,
+                &attempt,
+                &token,
+                &frames,
+                &evidence.closing.tallies,
             ),
             Err(reason) => verdict::judge_unaccounted(case, &armed, &frames, &reason),
         };
@@ -189,10 +199,13 @@ impl Trial<'_> {
         for (at, link) in self.case.links.iter().enumerate() {
             for port in [ATTEMPT_PORT, CONTROL_PORT] {
                 let address = SocketAddr::new(self.case.target, port);
-                let sink = self.lab.inside_gateway(at, || sender::sink(self.case.transport, address))?;
-                sinks.push(sink.with_context(|| {
-                    format!("open {address} in the gateway of {}", link.name)
-                })?);
+                let sink =
+                    self.lab.inside_gateway(at, || sender::sink(self.case.transport, address))?;
+                sinks.push(
+                    sink.with_context(|| {
+                        format!("open {address} in the gateway of {}", link.name)
+                    })?,
+                );
             }
         }
         Ok(sinks)
@@ -278,16 +291,15 @@ impl Trial<'_> {
         let link = &self.case.links[by];
         let sentinel = inbound.sentinel(by, link);
         self.captures.inject(by, &sentinel)?;
-        inbound.wait(SENTINEL_WITHIN)
+        inbound
+            .wait(SENTINEL_WITHIN)
             .with_context(|| format!("wait for a frame injected by {}", link.name))
     }
 
     /// Drains the wires and takes the account.
     fn close(&mut self, evidence: &mut record::Evidence) -> Result<()> {
-        evidence.closing = Closing {
-            drained: self.captures.end_phase(SENTINEL_WITHIN)?,
-            ..Closing::default()
-        };
+        evidence.closing =
+            Closing { drained: self.captures.end_phase(SENTINEL_WITHIN)?, ..Closing::default() };
         evidence.closing.transmitted = self.lab.transmitted()?;
         self.captures.read()?;
         evidence.closing.tallies = self.captures.tallies()?;

@@ -97,8 +97,10 @@ pub fn arm(case: &Case, arming: &Arming, frames: &[Frame]) -> Result<Armed, Stri
         for link in [case.control, arrival.by] {
             if !arming.reached.contains(&link) {
                 let name = &case.links[link].name;
-                return Err(format!("the control failed: by {name} it did not reach an unpinned \
-                    receiver"));
+                return Err(format!(
+                    "the control failed: by {name} it did not reach an unpinned \
+                    receiver"
+                ));
             }
         }
         through = arming.reached.iter().copied().collect();
@@ -216,7 +218,10 @@ pub fn judge_unaccounted(case: &Case, _armed: &Armed, frames: &[Frame], reason: 
         .map(|f| f.link)
         .collect();
     let judged = matches!(case.exchange, Exchange::Send | Exchange::Request(_));
-    if strays.is_empty() || case.expect.outcome == Outcome::Leaked || case.known.is_some() || !judged
+    if strays.is_empty()
+        || case.expect.outcome == Outcome::Leaked
+        || case.known.is_some()
+        || !judged
     {
         return Judgement::inconclusive(reason);
     }
@@ -249,10 +254,8 @@ fn observe(
         .filter(|at| unkept(*at) || window.iter().any(|(frame, _)| frame.link == *at))
         .collect();
     let strays: BTreeSet<usize> = used.iter().copied().filter(|at| !case.intended[*at]).collect();
-    let own: Vec<&(&Frame, Packet)> = window
-        .iter()
-        .filter(|(_, packet)| belongs(case, packet, ATTEMPT_PORT, token))
-        .collect();
+    let own: Vec<&(&Frame, Packet)> =
+        window.iter().filter(|(_, packet)| belongs(case, packet, ATTEMPT_PORT, token)).collect();
     let sources: BTreeSet<IpAddr> = own.iter().filter_map(|(_, packet)| packet.source()).collect();
     let mut observed = Observed {
         outcome: Outcome::Silent,
@@ -290,8 +293,7 @@ fn observe(
             return Err("the frames on the intended link are not the attempt's".to_owned());
         }
         observed.outcome = Outcome::Contained;
-        observed.carries =
-            Some(if own.is_empty() { Carries::Neighbour } else { Carries::Data });
+        observed.carries = Some(if own.is_empty() { Carries::Neighbour } else { Carries::Data });
     } else if observed.errno.is_some() {
         observed.outcome = Outcome::Refused;
     }
@@ -342,8 +344,11 @@ fn compare(case: &Case, observed: Observed) -> Judgement {
         }
         (Some(waiver), Some(difference)) => (
             Verdict::Stale,
-            format!("{difference}; the waiver until {} says {}", waiver.until,
-                waiver.outcome.word()),
+            format!(
+                "{difference}; the waiver until {} says {}",
+                waiver.until,
+                waiver.outcome.word()
+            ),
         ),
     };
     Judgement { verdict, observed: Some(observed), reason }
@@ -352,8 +357,11 @@ fn compare(case: &Case, observed: Observed) -> Judgement {
 fn differs(case: &Case, observed: &Observed) -> Option<String> {
     let expect = &case.expect;
     let fails = |what: &str, expected: &str, got: &str| {
-        Some(format!("expected {}{what}{expected}, got {}{what}{got}", expect.outcome.word(),
-            observed.outcome.word()))
+        Some(format!(
+            "expected {}{what}{expected}, got {}{what}{got}",
+            expect.outcome.word(),
+            observed.outcome.word()
+        ))
     };
     if observed.outcome != expect.outcome {
         return Some(format!("expected {}, got {}", expect.outcome.word(), describe(observed)));

@@ -3,10 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use etherparse::{
-    ArpOperation, EtherType, IpNumber, LaxNetSlice, LaxSlicedPacket,
-    TransportSlice,
-};
+use etherparse::{ArpOperation, EtherType, IpNumber, LaxNetSlice, LaxSlicedPacket, TransportSlice};
 
 /// What a frame says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,13 +116,19 @@ pub fn decode(frame: &[u8]) -> Packet {
     let (from, to, protocol) = match net {
         LaxNetSlice::Ipv4(v4) => {
             let header = v4.header();
-            (IpAddr::V4(header.source_addr()), IpAddr::V4(header.destination_addr()),
-                v4.payload().ip_number)
+            (
+                IpAddr::V4(header.source_addr()),
+                IpAddr::V4(header.destination_addr()),
+                v4.payload().ip_number,
+            )
         }
         LaxNetSlice::Ipv6(v6) => {
             let header = v6.header();
-            (IpAddr::V6(header.source_addr()), IpAddr::V6(header.destination_addr()),
-                v6.payload().ip_number)
+            (
+                IpAddr::V6(header.source_addr()),
+                IpAddr::V6(header.destination_addr()),
+                v6.payload().ip_number,
+            )
         }
         LaxNetSlice::Arp(arp) => {
             let (Some(sender), Some(target)) =
@@ -133,7 +136,11 @@ pub fn decode(frame: &[u8]) -> Packet {
             else {
                 return Packet::Undecodable("ARP for a protocol other than IPv4".to_owned());
             };
-            return Packet::Arp { request: arp.operation() == ArpOperation::REQUEST, sender, target };
+            return Packet::Arp {
+                request: arp.operation() == ArpOperation::REQUEST,
+                sender,
+                target,
+            };
         }
     };
     let truncated = sliced.stop_err.is_some();
@@ -186,8 +193,12 @@ impl fmt::Display for Packet {
         match self {
             Packet::Udp { from, to, .. } => write!(f, "UDP {from} > {to}"),
             Packet::Tcp { from, to, flags, .. } => {
-                let words = [(flags.syn, "SYN"), (flags.fin, "FIN"), (flags.rst, "RST"),
-                    (flags.ack, "ACK")];
+                let words = [
+                    (flags.syn, "SYN"),
+                    (flags.fin, "FIN"),
+                    (flags.rst, "RST"),
+                    (flags.ack, "ACK"),
+                ];
                 let words: Vec<&str> =
                     words.iter().filter(|(set, _)| *set).map(|(_, word)| *word).collect();
                 write!(f, "TCP {from} > {to} {}", words.join(","))

@@ -27,7 +27,8 @@ impl Sentinel {
         let mut payload = [0; LENGTH - 14];
         payload[..8].copy_from_slice(MAGIC);
         payload[8..16].copy_from_slice(&self.nonce.to_be_bytes());
-        payload[16..20].copy_from_slice(&u32::try_from(self.link).unwrap_or(u32::MAX).to_be_bytes());
+        payload[16..20]
+            .copy_from_slice(&u32::try_from(self.link).unwrap_or(u32::MAX).to_be_bytes());
         payload[20..24].copy_from_slice(&self.round.to_be_bytes());
         let mut frame = [0; LENGTH];
         if let Some(mut packet) = MutableEthernetPacket::new(&mut frame) {

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use futures_util::{Stream, StreamExt};
-use rtnetlink::{Handle, MulticastGroup};
 use rtnetlink::packet_core::{
     ErrorMessage, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage,
     NetlinkPayload,
@@ -16,6 +15,7 @@ use rtnetlink::packet_core::{
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::sys::AsyncSocket;
+use rtnetlink::{Handle, MulticastGroup};
 use tokio::runtime::Runtime;
 
 /// The longest that the kernel may take for one request: a lost acknowledgement must not hang us.
@@ -46,12 +46,22 @@ impl Netlink {
     }
 
     /// Asks for something new: fails where it exists. `what` names the object in errors.
-    pub(super) fn create(&self, runtime: &Runtime, message: RouteNetlinkMessage, what: &str) -> Result<()> {
+    pub(super) fn create(
+        &self,
+        runtime: &Runtime,
+        message: RouteNetlinkMessage,
+        what: &str,
+    ) -> Result<()> {
         self.ask(runtime, message, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK, what).map(drop)
     }
 
     /// Asks for a change of something that exists.
-    pub(super) fn change(&self, runtime: &Runtime, message: RouteNetlinkMessage, what: &str) -> Result<()> {
+    pub(super) fn change(
+        &self,
+        runtime: &Runtime,
+        message: RouteNetlinkMessage,
+        what: &str,
+    ) -> Result<()> {
         self.ask(runtime, message, NLM_F_ACK, what).map(drop)
     }
 
@@ -79,12 +89,11 @@ impl Netlink {
             while !missing.is_empty() {
                 match news.next().await.map(|message| message.payload) {
                     Some(NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(new))) => {
-                        let addresses = new.attributes.iter().filter_map(|attribute| {
-                            match attribute {
+                        let addresses =
+                            new.attributes.iter().filter_map(|attribute| match attribute {
                                 AddressAttribute::Address(address) => Some(*address),
                                 _ => None,
-                            }
-                        });
+                            });
                         for address in addresses {
                             missing.remove(&(new.header.index, address));
                         }
@@ -113,9 +122,8 @@ impl Netlink {
         request.header.flags = NLM_F_REQUEST | flags;
         let mut handle = self.handle.clone();
         let mut answers = handle.request(request).map_err(|error| anyhow!("{what}: {error}"))?;
-        let answer = runtime.block_on(async {
-            tokio::time::timeout(ANSWER_WITHIN, answers.next()).await
-        });
+        let answer =
+            runtime.block_on(async { tokio::time::timeout(ANSWER_WITHIN, answers.next()).await });
         let Ok(answer) = answer else {
             bail!("{what}: the kernel did not answer within {ANSWER_WITHIN:?}");
         };

@@ -34,10 +34,8 @@ const COMMON: &[(&str, &str)] = &[
 ];
 
 /// Without IPv6 there is no neighbour discovery to disturb an IPv4 wire.
-const V4: &[(&str, &str)] = &[
-    ("ipv6/conf/all/disable_ipv6", "1"),
-    ("ipv6/conf/default/disable_ipv6", "1"),
-];
+const V4: &[(&str, &str)] =
+    &[("ipv6/conf/all/disable_ipv6", "1"), ("ipv6/conf/default/disable_ipv6", "1")];
 
 /// No link-local addresses, no duplicate address detection, no router solicitations: silence.
 const V6: &[(&str, &str)] = &[

@@ -230,7 +230,12 @@ mod tests {
     #[test]
     fn exit_codes_are_the_documented_ones() {
         let tally = |conforms, deviates, stale, inconclusive, skipped, known| Tally {
-            conforms, deviates, known, stale, inconclusive, skipped,
+            conforms,
+            deviates,
+            known,
+            stale,
+            inconclusive,
+            skipped,
         };
         assert_eq!(tally(3, 0, 0, 0, 1, 1).exit_code(), 0);
         assert_eq!(tally(3, 1, 0, 1, 0, 0).exit_code(), 1);

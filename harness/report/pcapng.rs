@@ -34,8 +34,8 @@ pub fn write(record: &Record) -> Result<Vec<u8>> {
             )),
         ],
     };
-    let mut writer = PcapNgWriter::with_section_header(Vec::new(), section)
-        .context("write a section header")?;
+    let mut writer =
+        PcapNgWriter::with_section_header(Vec::new(), section).context("write a section header")?;
     for link in &record.links {
         let intended = if record.intended.contains(link) { "intended" } else { "decoy" };
         let interface = InterfaceDescriptionBlock {

@@ -24,8 +24,10 @@ pub(super) struct Fault {
 
 /// Every fault of `file`, in the order of the file's keys.
 pub(super) fn check(file: &File) -> Vec<Fault> {
-    let mut checker = Checker { links: file.links.iter().map(|l| l.get_ref().as_str()).collect(),
-        faults: Vec::new() };
+    let mut checker = Checker {
+        links: file.links.iter().map(|l| l.get_ref().as_str()).collect(),
+        faults: Vec::new(),
+    };
     checker.head(file);
     checker.lab(file);
     checker.control(file);
@@ -120,8 +122,8 @@ impl<'a> Checker<'a> {
             self.link(link);
         }
         if file.intended.is_empty() || file.intended.len() >= file.links.len() {
-            let message = format!("{} of {} links are intended", file.intended.len(),
-                file.links.len());
+            let message =
+                format!("{} of {} links are intended", file.intended.len(), file.links.len());
             let span = file.intended.first().map_or(whole_start(file), |l| l.span());
             self.fault(span, message, "at least one link is intended and one is a decoy");
         }
@@ -138,12 +140,18 @@ impl<'a> Checker<'a> {
                 self.link(link);
             }
             (Some(_), Some(_)) => {
-                self.fault(spanned.span(), "the route has both `via` and `dev`",
-                    "`via` for the link's gateway, `dev` for a neighbour on the link");
+                self.fault(
+                    spanned.span(),
+                    "the route has both `via` and `dev`",
+                    "`via` for the link's gateway, `dev` for a neighbour on the link",
+                );
             }
             (None, None) => {
-                self.fault(spanned.span(), "the route leads nowhere",
-                    "add `via` (the link's gateway) or `dev` (a neighbour on the link)");
+                self.fault(
+                    spanned.span(),
+                    "the route leads nowhere",
+                    "add `via` (the link's gateway) or `dev` (a neighbour on the link)",
+                );
             }
         }
         if route.table == Some(0) {
@@ -167,7 +175,8 @@ impl<'a> Checker<'a> {
             return;
         }
         if text != "default" && parse_prefix(text).is_none() {
-            let near = nearest(text, &["default", "{target}"]).map(|n| format!("did you mean `{n}`? "));
+            let near =
+                nearest(text, &["default", "{target}"]).map(|n| format!("did you mean `{n}`? "));
             self.fault(to.span(), format!("`{text}` is no destination"), format!(
                 "{}accepted: `default`, a prefix such as `203.0.113.0/24` without bits behind its \
                  length, `{{target}}`, `{{LINK.address}}`, `{{LINK.gateway}}`, `{{LINK.network}}`",
@@ -179,8 +188,12 @@ impl<'a> Checker<'a> {
         let unpinned = &file.control.unpinned;
         let intended = file.intended.iter().any(|l| l.get_ref() == unpinned.get_ref());
         if self.link(unpinned) && intended {
-            let decoys: Vec<&str> = self.links.iter().copied()
-                .filter(|link| !file.intended.iter().any(|l| l.get_ref() == link)).collect();
+            let decoys: Vec<&str> = self
+                .links
+                .iter()
+                .copied()
+                .filter(|link| !file.intended.iter().any(|l| l.get_ref() == link))
+                .collect();
             let message = format!("the control names the intended link `{}`", unpinned.get_ref());
             self.fault(unpinned.span(), message, accepted_words("", decoys));
         }
@@ -211,8 +224,11 @@ impl<'a> Checker<'a> {
             if name.is_empty()
                 || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
             {
-                self.fault(case.name.span(), format!("`{name}` cannot be a case's name"),
-                    "accepted: lower-case letters, digits and hyphens");
+                self.fault(
+                    case.name.span(),
+                    format!("`{name}` cannot be a case's name"),
+                    "accepted: lower-case letters, digits and hyphens",
+                );
             }
             if file.case[..at].iter().any(|c| c.get_ref().name.get_ref() == name) {
                 self.fault(case.name.span(), format!("case `{name}` stands twice"), "each once");
@@ -233,8 +249,11 @@ impl<'a> Checker<'a> {
 
     fn expectation(&mut self, case: &Case, file: &File) {
         if let (Some(request), Some(_)) = (&case.request, &case.inject) {
-            self.fault(request.span(), "the case has both `request` and `inject`",
-                "`request` judges the answers, `inject` the reception");
+            self.fault(
+                request.span(),
+                "the case has both `request` and `inject`",
+                "`request` judges the answers, `inject` the reception",
+            );
         }
         for approach in [&case.request, &case.inject].into_iter().flatten() {
             let Approach { by, to } = approach.get_ref();
@@ -249,21 +268,29 @@ impl<'a> Checker<'a> {
         if !accepted.contains(&outcome) {
             let words = accepted.iter().map(|o| format!("`{}`", o.word())).collect::<Vec<_>>();
             let whose = if case.inject.is_some() { "with `inject`" } else { "without `inject`" };
-            self.fault(case.expect.span(),
+            self.fault(
+                case.expect.span(),
                 format!("`{}` cannot be the outcome {whose}", outcome.word()),
-                format!("accepted: {}", words.join(", ")));
+                format!("accepted: {}", words.join(", ")),
+            );
         }
         if let Some(known) = &case.known
             && (known.get_ref().outcome == outcome || !accepted.contains(&known.get_ref().outcome))
         {
-            self.fault(known.span(), "the waiver's outcome is the expected one, or cannot be",
-                "name the outcome that is observed instead of the expected one");
+            self.fault(
+                known.span(),
+                "the waiver's outcome is the expected one, or cannot be",
+                "name the outcome that is observed instead of the expected one",
+            );
         }
         if let Some(through) = &case.through {
             let intended = file.intended.iter().any(|l| l.get_ref() == through.get_ref());
             if self.link(through) && intended {
-                self.fault(through.span(), format!("`{}` is intended: frames on it do not leak",
-                    through.get_ref()), "name the decoy");
+                self.fault(
+                    through.span(),
+                    format!("`{}` is intended: frames on it do not leak", through.get_ref()),
+                    "name the decoy",
+                );
             }
         }
         if let Some(source) = &case.source {
@@ -281,7 +308,8 @@ impl<'a> Checker<'a> {
     /// A key that the expected outcome leaves without effect is a fault: it would look proved.
     fn fits(&mut self, case: &Case, outcome: Outcome) {
         let frames = [Outcome::Contained, Outcome::Leaked].as_slice();
-        let pairs: [(&str, Option<Range<usize>>, &[Outcome]); 4] = [
+        type Fit<'a> = (&'a str, Option<Range<usize>>, &'a [Outcome]);
+        let pairs: [Fit<'_>; 4] = [
             ("through", case.through.as_ref().map(Spanned::span), &[Outcome::Leaked]),
             ("source", case.source.as_ref().map(Spanned::span), frames),
             ("errno", case.errno.as_ref().map(Spanned::span), &[Outcome::Refused]),
@@ -292,8 +320,11 @@ impl<'a> Checker<'a> {
                 && !outcomes.contains(&outcome)
             {
                 let words = outcomes.iter().map(|o| format!("`{}`", o.word())).collect::<Vec<_>>();
-                self.fault(span, format!("`{key}` says nothing beside `{}`", outcome.word()),
-                    format!("it goes with expect = {}", words.join(" or ")));
+                self.fault(
+                    span,
+                    format!("`{key}` says nothing beside `{}`", outcome.word()),
+                    format!("it goes with expect = {}", words.join(" or ")),
+                );
             }
         }
     }
@@ -302,14 +333,17 @@ impl<'a> Checker<'a> {
         let Some(only) = &case.only else { return };
         let family = only.get_ref().family.as_deref();
         let transport = only.get_ref().transport.as_deref();
-        if family.is_some_and(|part| part.is_empty()
-            || !part.iter().all(|v| file.matrix.family.get_ref().contains(v)))
-            || transport.is_some_and(|part| part.is_empty()
-                || !part.iter().all(|v| file.matrix.transport.get_ref().contains(v)))
-            || (family.is_none() && transport.is_none())
+        if family.is_some_and(|part| {
+            part.is_empty() || !part.iter().all(|v| file.matrix.family.get_ref().contains(v))
+        }) || transport.is_some_and(|part| {
+            part.is_empty() || !part.iter().all(|v| file.matrix.transport.get_ref().contains(v))
+        }) || (family.is_none() && transport.is_none())
         {
-            self.fault(only.span(), "`only` names no part of the matrix",
-                "accepted: values that the matrix has, at least one on an axis");
+            self.fault(
+                only.span(),
+                "`only` names no part of the matrix",
+                "accepted: values that the matrix has, at least one on an axis",
+            );
         }
     }
 }

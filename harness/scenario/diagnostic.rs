@@ -44,8 +44,8 @@ impl fmt::Display for Diagnostic {
         let snippet = Snippet::source(self.text.as_str())
             .path(self.path.as_str())
             .annotation(AnnotationKind::Primary.span(start..end));
-        let mut group = Group::with_title(Level::ERROR.primary_title(self.message.as_str()))
-            .element(snippet);
+        let mut group =
+            Group::with_title(Level::ERROR.primary_title(self.message.as_str())).element(snippet);
         if let Some(help) = &self.help {
             group = group.element(Level::HELP.message(help.as_str()));
         }
@@ -72,10 +72,12 @@ impl fmt::Display for Diagnostics {
 impl std::error::Error for Diagnostics {}
 
 /// What would be accepted in place of `word`, with the nearest of `accepted` named first.
-pub(super) fn accepted_words<'a>(word: &str, accepted: impl IntoIterator<Item = &'a str>) -> String {
+pub(super) fn accepted_words<'a>(
+    word: &str,
+    accepted: impl IntoIterator<Item = &'a str>,
+) -> String {
     let accepted: Vec<&str> = accepted.into_iter().collect();
-    let list =
-        accepted.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
+    let list = accepted.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
     match nearest(word, &accepted) {
         Some(near) => format!("did you mean `{near}`? accepted: {list}"),
         None => format!("accepted: {list}"),
@@ -91,10 +93,8 @@ pub fn nearest<'a>(word: &str, accepted: &[&'a str]) -> Option<&'a str> {
     };
     accepted
         .iter()
-        .map(|candidate| {
-            (if prefix(candidate) { 1 } else { distance(word, candidate) }, *candidate)
-        })
-        .filter(|(far, candidate)| *far <= (candidate.len() / 3).max(1))
+        .map(|candidate| (distance(word, candidate), *candidate))
+        .filter(|(far, candidate)| *far <= (candidate.len() / 3).max(1) || prefix(candidate))
         .min()
         .map(|(_, candidate)| candidate)
 }
@@ -106,7 +106,8 @@ fn distance(left: &str, right: &str) -> usize {
     for (i, a) in left.iter().enumerate() {
         let mut row = vec![i + 1];
         for (j, b) in right.iter().enumerate() {
-            let mut least = (rows[i][j] + usize::from(a != b)).min(rows[i][j + 1] + 1).min(row[j] + 1);
+            let mut least =
+                (rows[i][j] + usize::from(a != b)).min(rows[i][j + 1] + 1).min(row[j] + 1);
             if i > 0 && j > 0 && left[i - 1] == *b && *a == right[j - 1] {
                 least = least.min(rows[i - 1][j - 1] + 1);
             }

@@ -66,10 +66,18 @@ fn main() -> Result<()> {
     // The first round warms up.
     let [floor, udp, tcp, whole] = [floors, udps, tcps, wholes].map(|all| median(&all[1..]));
     println!("floor      {:7.3} ms a trial  {:6.0} trials/s", floor * 1e3, 1.0 / floor);
-    println!("udp        {:7.3} ms a trial  {:6.0} trials/s  {:.2} x floor", udp * 1e3, 1.0 / udp,
-        udp / floor);
-    println!("tcp        {:7.3} ms a trial  {:6.0} trials/s  {:.2} x floor", tcp * 1e3, 1.0 / tcp,
-        tcp / floor);
+    println!(
+        "udp        {:7.3} ms a trial  {:6.0} trials/s  {:.2} x floor",
+        udp * 1e3,
+        1.0 / udp,
+        udp / floor
+    );
+    println!(
+        "tcp        {:7.3} ms a trial  {:6.0} trials/s  {:.2} x floor",
+        tcp * 1e3,
+        1.0 / tcp,
+        tcp / floor
+    );
     println!("basics     {whole:7.3} s for {} trials, one after the other", all.len());
     Ok(())
 }
@@ -100,7 +108,8 @@ fn closers() -> SyncSender<Vec<Wire>> {
     for _ in 0..32 {
         let receiver = Arc::clone(&receiver);
         std::thread::spawn(move || {
-            while let Ok(wires) = receiver.lock().map_err(drop).and_then(|r| r.recv().map_err(drop)) {
+            while let Ok(wires) = receiver.lock().map_err(drop).and_then(|r| r.recv().map_err(drop))
+            {
                 drop(wires);
             }
         });

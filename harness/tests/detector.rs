@@ -57,10 +57,18 @@ fn main() -> ExitCode {
             })
         })
         .collect();
-    for name in ["device::v4-udp", "device::v6-udp", "device::v4-tcp", "device::v6-tcp",
-        "refused::v4-udp", "receiver::v4-udp", "receiver::v6-tcp", "listener::v4-udp",
-        "listener::v4-tcp", "listener::v6-tcp"]
-    {
+    for name in [
+        "device::v4-udp",
+        "device::v6-udp",
+        "device::v4-tcp",
+        "device::v6-tcp",
+        "refused::v4-udp",
+        "receiver::v4-udp",
+        "receiver::v6-tcp",
+        "listener::v4-udp",
+        "listener::v4-tcp",
+        "listener::v6-tcp",
+    ] {
         let runner = runner.clone();
         trials.push(Trial::test(format!("unbroken {name}"), move || {
             let runner = runner.ok_or_else(|| Failed::from("the host was not left"))?;
@@ -73,7 +81,8 @@ fn main() -> ExitCode {
         let runner = without_decoy.ok_or_else(|| Failed::from("the host was not left"))?;
         let text = TRAP.replace("{ to = \"default\", via = \"uplink\",  metric = 100 },", "");
         let record = runner.run(&case(&text, "device::v4-udp")?);
-        expect(&record, INCONCLUSIVE, "the trap is not armed").map_err(|e| Failed::from(format!("{e:#}")))
+        expect(&record, INCONCLUSIVE, "the trap is not armed")
+            .map_err(|e| Failed::from(format!("{e:#}")))
     }));
     trials.push(Trial::test("trial that panics", move || {
         let runner = runner.ok_or_else(|| Failed::from("the host was not left"))?;
@@ -107,7 +116,9 @@ fn expect(record: &Record, verdicts: &[Verdict], reason: &str) -> Result<()> {
     let outcome = record.observed.as_ref().map(verdict::describe);
     Err(anyhow!(
         "expected {verdicts:?} because of `{reason}`, got {:?}, {outcome:?}: {}\n{:#?}",
-        record.verdict, record.reason, record.frames
+        record.verdict,
+        record.reason,
+        record.frames
     ))
 }
 
@@ -122,7 +133,12 @@ fn fixtures() -> Vec<Fixture> {
         attempt: Some(attempt),
     };
     let lab = |name, trial, reason, at| Fixture {
-        name, trial, verdicts: INCONCLUSIVE, reason, at, attempt: None,
+        name,
+        trial,
+        verdicts: INCONCLUSIVE,
+        reason,
+        at,
+        attempt: None,
     };
     vec![
         Fixture {
@@ -149,60 +165,88 @@ fn fixtures() -> Vec<Fixture> {
         }),
         Fixture {
             verdicts: INCONCLUSIVE,
-            ..sender("sender of a foreign frame on the intended link", "not the attempt's", |scene| {
-                raw(scene, CHASSIS, &ethernet(0x88cc, &[0; 46]))
-            })
+            ..sender(
+                "sender of a foreign frame on the intended link",
+                "not the attempt's",
+                |scene| raw(scene, CHASSIS, &ethernet(0x88cc, &[0; 46])),
+            )
         },
-        sender("sender of a frame that looks like a sentinel", "got leaked through uplink", |scene| {
-            raw(scene, UPLINK, &ethernet(0x88b5, b"airtight, or so it says"))
-        }),
+        sender(
+            "sender of a frame that looks like a sentinel",
+            "got leaked through uplink",
+            |scene| raw(scene, UPLINK, &ethernet(0x88b5, b"airtight, or so it says")),
+        ),
         sender("sender of 20,000 frames", "got leaked through uplink", |scene| {
             datagrams(scene, "uplink", 20_000)
         }),
         sender("sender of one 60 kB frame", "got leaked through uplink", large),
         lab("capture that is closed", "device::v4-udp", "did not see", |stage, scene| {
-            if stage == Stage::Armed { scene.captures.close(UPLINK); }
+            if stage == Stage::Armed {
+                scene.captures.close(UPLINK);
+            }
             Ok(())
         }),
-        lab("capture that is closed before it is armed", "refused::v4-udp", "did not see",
+        lab(
+            "capture that is closed before it is armed",
+            "refused::v4-udp",
+            "did not see",
             |stage, scene| {
-                if stage == Stage::Built { scene.captures.close(UPLINK); }
+                if stage == Stage::Built {
+                    scene.captures.close(UPLINK);
+                }
                 Ok(())
-            }),
+            },
+        ),
         lab("capture that is opened late", "device::v4-udp", "transmitted", |stage, scene| {
-            if stage == Stage::Armed { scene.captures.reopen(scene.lab, UPLINK)?; }
+            if stage == Stage::Armed {
+                scene.captures.reopen(scene.lab, UPLINK)?;
+            }
             Ok(())
         }),
         Fixture {
             attempt: Some(|scene| datagrams(scene, "chassis", 200)),
             ..lab("capture that is starved", "device::v4-udp", "", |stage, scene| {
-                if stage == Stage::Armed { scene.captures.starve(CHASSIS)?; }
+                if stage == Stage::Armed {
+                    scene.captures.starve(CHASSIS)?;
+                }
                 Ok(())
             })
         },
         lab("link that is down", "device::v4-udp", "uplink", |stage, scene| {
-            if stage == Stage::Raised { scene.lab.take_down(UPLINK)?; }
+            if stage == Stage::Raised {
+                scene.lab.take_down(UPLINK)?;
+            }
             Ok(())
         }),
-        lab("link that goes down during the attempt", "device::v4-udp", "uplink", |stage, scene| {
-            if stage == Stage::Attempted { scene.lab.take_down(UPLINK)?; }
-            Ok(())
-        }),
+        lab(
+            "link that goes down during the attempt",
+            "device::v4-udp",
+            "uplink",
+            |stage, scene| {
+                if stage == Stage::Attempted {
+                    scene.lab.take_down(UPLINK)?;
+                }
+                Ok(())
+            },
+        ),
         lab("sentinel that never arrives", "device::v4-udp", "", |stage, scene| {
-            if stage == Stage::Armed { scene.captures.stop_sentinels(); }
+            if stage == Stage::Armed {
+                scene.captures.stop_sentinels();
+            }
             Ok(())
         }),
         lab("noise before the attempt", "device::v4-udp", "not quiet", |stage, scene| {
             if stage == Stage::Alive {
-                let attempt = scene.lab.inside_host(|| {
-                    raw(scene, CHASSIS, &ethernet(0x88cc, &[0; 46]))
-                })?;
+                let attempt =
+                    scene.lab.inside_host(|| raw(scene, CHASSIS, &ethernet(0x88cc, &[0; 46])))?;
                 anyhow::ensure!(attempt.tried, "the noise was not made");
             }
             Ok(())
         }),
         lab("receiver whose link is down", "receiver::v4-udp", "", |stage, scene| {
-            if stage == Stage::Raised { scene.lab.take_down(UPLINK)?; }
+            if stage == Stage::Raised {
+                scene.lab.take_down(UPLINK)?;
+            }
             Ok(())
         }),
     ]
@@ -236,8 +280,11 @@ fn datagrams(scene: &Scene<'_, '_>, device: &str, count: usize) -> Attempt {
 }
 
 fn refused(error: &anyhow::Error) -> Attempt {
-    Attempt { calls: vec![Call { call: format!("{error:#}"), errno: Some("EIO".into()) }],
-        tried: false, received: None }
+    Attempt {
+        calls: vec![Call { call: format!("{error:#}"), errno: Some("EIO".into()) }],
+        tried: false,
+        received: None,
+    }
 }
 
 fn bound(device: &str) -> Result<UdpSocket> {
@@ -254,11 +301,7 @@ fn bound(device: &str) -> Result<UdpSocket> {
 fn large(scene: &Scene<'_, '_>) -> Attempt {
     let send = || -> Result<()> {
         let socket = bound("uplink")?;
-        nix::sys::socket::setsockopt(
-            &socket,
-            nix::sys::socket::sockopt::UdpGsoSegment,
-            &1000,
-        )?;
+        nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::UdpGsoSegment, &1000)?;
         let to = SocketAddr::new(scene.case.target, airtight::plan::ATTEMPT_PORT);
         socket.send_to(&[7; 60_000], to)?;
         Ok(())

@@ -28,8 +28,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const PURE: &[&str] = &["scenario", "schema", "plan", "verdict", "report"];
 /// What a pure module does not name.
 const IMPURE: &[&str] = &[
-    "std::fs", "std::env", "std::process", "std::thread", "Instant::now", "SystemTime", "libc::",
-    "tokio::", "rtnetlink::", "netns_rs::", "pnet::",
+    "std::fs",
+    "std::env",
+    "std::process",
+    "std::thread",
+    "Instant::now",
+    "SystemTime",
+    "libc::",
+    "tokio::",
+    "rtnetlink::",
+    "netns_rs::",
+    "pnet::",
 ];
 /// Crates that only one module uses.
 const ONLY_USER: &[(&str, &str)] = &[
@@ -85,7 +94,8 @@ fn modules_use_only_what_they_may() {
         assert!(listed.contains(&module.as_str()), "module `{module}` is not in the house's plan");
         let (_, allowed) = MAY_USE.iter().find(|(name, _)| name == module).unwrap();
         for rest in code.split("crate::").skip(1) {
-            let used: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            let used: String =
+                rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
             let own = used == *module;
             assert!(own || allowed.contains(&used.as_str()), "`{module}` must not use `{used}`");
         }

@@ -100,7 +100,11 @@ const EDITS: &[(&str, &str, &str)] = &[
     ("refs", "refs = [\"here\"]", "refs = []"),
     ("links", "[\"a\", \"b\", \"c\"]", "[\"a\", \"b\", \"d\"]"),
     ("intended", "intended = [\"a\"]", "intended = [\"a\", \"c\"]"),
-    ("routes", "routes = [{ to = \"default\", via = \"b\", metric = 1, table = 254 }]", "routes = []"),
+    (
+        "routes",
+        "routes = [{ to = \"default\", via = \"b\", metric = 1, table = 254 }]",
+        "routes = []",
+    ),
     ("routes.to", "to = \"default\"", "to = \"{target}\""),
     ("routes.via", "via = \"b\"", "via = \"c\""),
     ("routes.dev", "via = \"b\"", "dev = \"b\""),
@@ -172,8 +176,10 @@ fn no_key_is_without_its_edit() {
 #[test]
 fn placeholders_follow_the_family() {
     let text = BASE.replace("to = \"default\"", "to = \"{b.network}\"");
-    let networks: Vec<String> =
-        cases(&text).iter().map(|case| format!("{}/{}", case.routes[0].to.0, case.routes[0].to.1)).collect();
+    let networks: Vec<String> = cases(&text)
+        .iter()
+        .map(|case| format!("{}/{}", case.routes[0].to.0, case.routes[0].to.1))
+        .collect();
     assert!(networks.contains(&"192.0.2.32/28".to_owned()), "{networks:?}");
     assert!(networks.contains(&"2001:db8:0:2::/64".to_owned()), "{networks:?}");
     let literal = BASE.replace("to = \"default\"", "to = \"198.51.100.0/24\"");

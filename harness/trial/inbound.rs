@@ -22,7 +22,12 @@ pub(super) struct Inbound {
 
 impl Inbound {
     /// Listens for inbound sentinels, where `case` injects at all.
-    pub(super) fn open(case: &Case, lab: &Lab, nonce: u64, reaper: &Reaper) -> Result<Option<Inbound>> {
+    pub(super) fn open(
+        case: &Case,
+        lab: &Lab,
+        nonce: u64,
+        reaper: &Reaper,
+    ) -> Result<Option<Inbound>> {
         if case.exchange == Exchange::Send {
             return Ok(None);
         }
