@@ -2,6 +2,7 @@
 
 ARGS ?=
 
+.DEFAULT_GOAL := help
 .PHONY: help run test check bench generate clean
 
 help: ## lists the targets
@@ -10,21 +11,22 @@ help: ## lists the targets
 run: ## the main job: makes every trial of the catalogue (ARGS: selectors and options)
 	cargo run --release --quiet -- run $(ARGS)
 
-test: ## every test, with and without laboratories
+test: ## every test, with and without laboratories (ARGS: as for cargo test)
 	cargo test $(ARGS)
 
 check: ## whatever needs no privileges: format, lints, documents, the language
 	cargo fmt --check
-	cargo clippy --all-targets -- -D warnings
+	cargo clippy --all-targets --all-features -- -D warnings
 	cargo clippy --no-default-features --lib -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --quiet
-	cargo test --quiet --lib --test language --test house
+	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
+	cargo test --lib --test language --test house
 	cargo run --quiet -- check scenarios fixtures/trap.toml
 
 bench: ## the kernel's floor, airtight's trials and a whole run, side by side
 	cargo bench --bench floor
 
-generate: ## writes what is generated and committed
+# By way of a second file: a failed build must not leave an empty one behind.
+generate: ## writes what is generated and committed: the schema and the reference
 	cargo run --quiet -- schema > scenarios/schema.json.new
 	cargo run --quiet -- schema --reference > scenarios/REFERENCE.md.new
 	mv scenarios/schema.json.new scenarios/schema.json

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock};
 
 /// How many closes wait together.
-const THREADS: usize = 48;
+const THREADS: usize = 64;
 /// How many sockets may wait to be closed. A trial that brings more waits: open files stay bounded.
 const WAITING_MAX: usize = 256;
 

@@ -103,9 +103,9 @@ fn trials(runner: &Runner, cases: &[Case]) -> Result<f64> {
 
 /// Closes captures elsewhere, as airtight does: each close waits for an RCU grace period.
 fn closers() -> SyncSender<Vec<Wire>> {
-    let (sender, receiver): (_, Receiver<Vec<Wire>>) = sync_channel(64);
+    let (sender, receiver): (_, Receiver<Vec<Wire>>) = sync_channel(256);
     let receiver = Arc::new(Mutex::new(receiver));
-    for _ in 0..32 {
+    for _ in 0..128 {
         let receiver = Arc::clone(&receiver);
         std::thread::spawn(move || {
             while let Ok(wires) = receiver.lock().map_err(drop).and_then(|r| r.recv().map_err(drop))
