@@ -38,8 +38,11 @@ type Wire = (Box<dyn DataLinkSender>, Box<dyn DataLinkReceiver>);
 fn main() -> Result<()> {
     let left = host::leave()?;
     let runner = Runner::new(left)?;
-    let closer = closers();
     let all = catalogue::select(&["basics".to_owned()])?;
+    if std::env::args().any(|argument| argument == "--soak") {
+        return soak(&runner, &all);
+    }
+    let closer = closers();
     let of = |transport: &str| -> Vec<Case> {
         all.iter().filter(|case| case.transport.word() == transport).cloned().collect()
     };
@@ -79,6 +82,23 @@ fn main() -> Result<()> {
         tcp / floor
     );
     println!("basics     {whole:7.3} s for {} trials, one after the other", all.len());
+    Ok(())
+}
+
+/// `cargo bench --bench floor -- --soak`: 10,000 trials in one process, and what they leave.
+fn soak(runner: &Runner, cases: &[Case]) -> Result<()> {
+    for turn in 1..=10_000 {
+        let record = runner.run(&cases[turn % cases.len()]);
+        ensure!(record.verdict == Verdict::Conforms, "{}: {}", record.id, record.reason);
+        if turn % 1_000 == 0 {
+            let status = std::fs::read_to_string("/proc/self/status")?;
+            let memory =
+                status.lines().filter(|l| l.starts_with("VmHWM") || l.starts_with("VmRSS"));
+            let memory: Vec<String> = memory.map(|line| line.replace('\t', " ")).collect();
+            let files = std::fs::read_dir("/proc/self/fd")?.count();
+            println!("{turn:6} trials  {}  {files} open files", memory.join("  "));
+        }
+    }
     Ok(())
 }
 
