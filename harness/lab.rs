@@ -120,26 +120,32 @@ impl Lab {
         Ok(())
     }
 
-    /// A gateway knows the host for good, leads everything back to it, and owns the target unless
-    /// it is to be played by crafted frames.
+    /// A gateway knows the host for good. It owns the target and leads everything back to the
+    /// host; where it is played by crafted frames it does not own the target, and must take what
+    /// is sent there without a word (IPv6 would answer that there is no route).
     fn gateway(&self, at: usize, link: &Link) -> Result<()> {
         let (space, runtime) = (&self.gateways[at], &self.runtime);
         space.address(runtime, link, link.gateway, link.prefix_length)?;
-        if self.case.exchange == Exchange::Send {
-            let width = if self.case.target.is_ipv4() { 32 } else { 128 };
-            space.address(runtime, link, self.case.target, width)?;
-            space.neighbour(runtime, link, link.address, link.near_mac)?;
-            let back = Route {
-                to: (unspecified(self.case.family), 0),
-                link: 0,
-                gatewayed: true,
-                metric: None,
-                table: None,
-            };
-            let towards = Link { gateway: link.address, ..link.clone() };
-            space.route(runtime, &back, std::slice::from_ref(&towards))?;
+        space.neighbour(runtime, link, link.address, link.near_mac)?;
+        if self.case.exchange != Exchange::Send {
+            let what = format!("make {} silent", space.name);
+            let sink = RouteMessageBuilder::<IpAddr>::new()
+                .destination_prefix(unspecified(self.case.family), 0)
+                .map_err(|error| anyhow!("{what}: {error}"))?
+                .kind(RouteType::BlackHole);
+            return space.netlink.create(runtime, Message::NewRoute(sink.build()), &what);
         }
-        Ok(())
+        let width = if self.case.target.is_ipv4() { 32 } else { 128 };
+        space.address(runtime, link, self.case.target, width)?;
+        let back = Route {
+            to: (unspecified(self.case.family), 0),
+            link: 0,
+            gatewayed: true,
+            metric: None,
+            table: None,
+        };
+        let towards = Link { gateway: link.address, ..link.clone() };
+        space.route(runtime, &back, std::slice::from_ref(&towards))
     }
 
     /// Runs `action` on this thread, inside the namespace of the host under test.
