@@ -93,7 +93,7 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         // Whoever reads our output has enough of it: that is no fault.
         Err(error) if broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) if error.downcast_ref::<CannotLeave>().is_some() => {
+        Err(error) if error.is::<CannotLeave>() || error.is::<CannotPrepare>() => {
             eprintln!("{error:#}");
             ExitCode::from(EXIT_CANNOT_RUN)
         }
@@ -103,6 +103,18 @@ fn main() -> ExitCode {
         }
     }
 }
+
+/// The machine lets us leave the host and then refuses what every trial needs.
+#[derive(Debug)]
+struct CannotPrepare(String);
+
+impl std::fmt::Display for CannotPrepare {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "this machine cannot run laboratories: {}", self.0)
+    }
+}
+
+impl std::error::Error for CannotPrepare {}
 
 fn broken_pipe(error: &anyhow::Error) -> bool {
     let io = error.downcast_ref::<std::io::Error>();
@@ -141,7 +153,9 @@ fn check(files: &[PathBuf]) -> Result<u8> {
         eprintln!("no scenario found: name a file, or a folder that holds `*.toml`");
         return Ok(EXIT_USAGE);
     }
-    say(&format!("{good} scenarios are well-formed\n"))?;
+    if good > 0 {
+        say(&format!("{good} scenario{} well-formed\n", if good == 1 { " is" } else { "s are" }))?;
+    }
     Ok(if broken > 0 { EXIT_USAGE } else { 0 })
 }
 
@@ -183,8 +197,9 @@ fn run(selectors: &[String], out: Option<&Path>, format: Format, jobs: Option<u1
         fs::create_dir_all(out).with_context(|| format!("create {}", out.display()))?;
     }
     let left = host::leave()?;
-    let abilities = Abilities::of(left, &cases)?;
-    let runner = Runner::new(left)?;
+    let cannot = |error: anyhow::Error| CannotPrepare(format!("{error:#}"));
+    let abilities = Abilities::of(left, &cases).map_err(cannot)?;
+    let runner = Runner::new(left).map_err(cannot)?;
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let jobs = jobs.map_or(processors, usize::from).min(cases.len().max(1));
     let mut printer = Printer::new(format, left, &cases);

@@ -193,7 +193,9 @@ fn controls(record: &Record) -> String {
 
 /// The last line of a run.
 pub fn summary(tally: &Tally, elapsed: Duration) -> String {
-    let mut text = format!("{} trials in {:.2} s:", tally.total(), elapsed.as_secs_f64());
+    let (total, seconds) = (tally.total(), elapsed.as_secs_f64());
+    let s = if total == 1 { "" } else { "s" };
+    let mut text = format!("{total} trial{s} in {seconds:.2} s:");
     let counts = [
         (tally.conforms, "conform"),
         (tally.deviates, "deviate"),

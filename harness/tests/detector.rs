@@ -84,6 +84,23 @@ fn main() -> ExitCode {
         expect(&record, INCONCLUSIVE, "the trap is not armed")
             .map_err(|e| Failed::from(format!("{e:#}")))
     }));
+    let sixteen = runner.clone();
+    trials.push(Trial::test("sixteen links, and a leak by the last", move || {
+        let runner = sixteen.ok_or_else(|| Failed::from("the host was not left"))?;
+        let names: Vec<String> = (1..=14).map(|number| format!(", \"link{number}\"")).collect();
+        let text = TRAP.replace("\"uplink\"]", &format!("\"link0\"{}]", names.concat()));
+        let text = text.replace("\"uplink\"", "\"link14\"");
+        for (name, verdict) in
+            [("device::v4-udp", Verdict::Conforms), ("device::v6-tcp", Verdict::Conforms)]
+        {
+            let record = runner.run(&case(&text, name)?);
+            expect(&record, &[verdict], "").map_err(|e| Failed::from(format!("{e:#}")))?;
+        }
+        let leaks = text.replace("pin    = { device = \"chassis\" }", "pin    = {}");
+        let record = runner.run(&case(&leaks, "device::v4-udp")?);
+        expect(&record, DEVIATES, "leaked through link14")
+            .map_err(|e| Failed::from(format!("{e:#}")))
+    }));
     trials.push(Trial::test("trial that panics", move || {
         let runner = runner.ok_or_else(|| Failed::from("the host was not left"))?;
         let panics = |_: Stage, _: &mut Scene<'_, '_>| -> Result<()> { panic!("on purpose") };
