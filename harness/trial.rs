@@ -119,7 +119,7 @@ impl Runner {
 
 /// Holds the thread to one processor, so that a sentinel cannot overtake what went before it.
 fn hold_to(cpu: Option<usize>) -> Result<()> {
-    let Some(cpu) = cpu else { return Ok(()) };
+    let cpu = cpu.context("no processor is allowed to hold the trial to")?;
     let mut set = CpuSet::new();
     set.set(cpu).context("name a processor")?;
     sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("hold to processor {cpu}"))

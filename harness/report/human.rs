@@ -1,14 +1,16 @@
 //! What a person reads on a terminal: a table for each scenario, failures, a summary.
 
-use std::fmt::Write;
 use std::time::Duration;
 
 use crate::scenario::Outcome;
-use crate::trial::{FrameRecord, Record};
+use crate::trial::{Counter, FrameRecord, Record};
 use crate::verdict::Verdict;
 
 /// How many frames of a link a failure shows.
 const FRAMES_SHOWN: usize = 8;
+
+/// The rounds of sentinels, in the order of a record's.
+const ROUNDS: [&str; 3] = ["at first", "behind the control", "behind the attempt"];
 
 /// How text may look.
 #[derive(Clone, Copy, Debug, Default)]
@@ -71,8 +73,9 @@ pub fn table(records: &[Record], style: Style) -> String {
     let mut cells: Vec<String> = Vec::new();
     let mut cases: Vec<&str> = Vec::new();
     for record in records {
-        if !cells.contains(&cell_name(record)) {
-            cells.push(cell_name(record));
+        let cell = cell_name(record);
+        if !cells.contains(&cell) {
+            cells.push(cell);
         }
         if !cases.contains(&record.case.as_str()) {
             cases.push(&record.case);
@@ -82,30 +85,33 @@ pub fn table(records: &[Record], style: Style) -> String {
         let found = records.iter().find(|r| r.case == case && cell_name(r) == *cell);
         found.map_or_else(|| ("-".to_owned(), None), |r| (brief(r), Some(r.verdict)))
     };
-    let left = cases.iter().map(|case| case.len()).max().unwrap_or(0);
-    let width = |cell: &String| {
-        let widest = cases.iter().map(|case| entry(case, cell).0.chars().count()).max();
-        widest.unwrap_or(0).max(cell.len())
+    let left = cases.iter().map(|case| width(&safe(case))).max().unwrap_or(0);
+    let widest = |cell: &String| {
+        let words = cases.iter().map(|case| width(&entry(case, cell).0)).max();
+        words.unwrap_or(0).max(width(cell))
     };
-    let widths: Vec<usize> = cells.iter().map(width).collect();
+    let widths: Vec<usize> = cells.iter().map(widest).collect();
     let mut text = format!("{}  {}\n", safe(&first.scenario), safe(&first.title));
-    // Writing to a String cannot fail.
-    let _ = write!(text, "  {:left$}", "");
-    for (cell, width) in cells.iter().zip(&widths) {
-        let _ = write!(text, "  {cell:width$}");
-    }
-    text = text.trim_end().to_owned() + "\n";
+    let heads: Vec<String> =
+        cells.iter().zip(&widths).map(|(cell, width)| format!("  {cell:width$}")).collect();
+    text += format!("  {:left$}{}", "", heads.concat()).trim_end();
+    text.push('\n');
     for case in &cases {
-        let mut line = format!("  {case:left$}");
-        for (cell, width) in cells.iter().zip(&widths) {
+        let mut line = format!("  {:left$}", safe(case));
+        for (cell, across) in cells.iter().zip(&widths) {
             let (words, verdict) = entry(case, cell);
-            let pad = " ".repeat(width - words.chars().count());
-            let _ = write!(line, "  {}{pad}", paint(&words, verdict, style));
+            // Escapes take no room on the terminal, so the padding is the plain words'.
+            let pad = " ".repeat(across - width(&words));
+            line += &format!("  {}{pad}", paint(&words, verdict, style));
         }
         text += line.trim_end();
         text.push('\n');
     }
     text
+}
+
+fn width(text: &str) -> usize {
+    text.chars().count()
 }
 
 fn cell_name(record: &Record) -> String {
@@ -119,8 +125,8 @@ fn brief(record: &Record) -> String {
         Verdict::Deviates => "FAIL ",
         Verdict::Known => "known ",
         Verdict::Stale => "STALE ",
-        Verdict::Inconclusive => return "?? inconclusive".to_owned(),
-        Verdict::Skipped => return "skipped".to_owned(),
+        Verdict::Inconclusive => return "???? inconclusive".to_owned(),
+        Verdict::Skipped => return "skip".to_owned(),
     };
     let Some(observed) = &record.observed else { return mark.trim_end().to_owned() };
     let more = match observed.outcome {
@@ -147,55 +153,129 @@ fn paint(words: &str, verdict: Option<Verdict>, style: Style) -> String {
 pub fn failure(record: &Record, rerun: &str, style: Style) -> String {
     let head = format!("{}: {}", safe(&record.place), safe(&record.reason));
     let mut text = paint(&head, Some(record.verdict), style) + "\n";
-    let _ = writeln!(text, "  {} ({})", record.id, record.verdict.word());
+    if !rerun.contains(&record.id) {
+        // A file outside the catalogue is rerun whole, which does not tell its trials apart.
+        text += &format!("  {} ({})\n", safe(&record.id), record.verdict.word());
+    }
     let start = record.frames.iter().map(|frame| frame.at_ns).min().unwrap_or(0);
-    let left = record.links.iter().map(String::len).max().unwrap_or(0);
-    for link in &record.links {
-        let window = |f: &&FrameRecord| {
-            f.link == *link && f.role != "sentinel" && ["attempt", "drained"].contains(&f.phase)
-        };
-        let frames: Vec<&FrameRecord> = record.frames.iter().filter(window).collect();
-        let s = if frames.len() == 1 { "" } else { "s" };
-        let _ = writeln!(text, "  {link:left$}  {} frame{s}", frames.len());
-        for frame in frames.iter().take(FRAMES_SHOWN) {
-            let after = frame.at_ns.saturating_sub(start) as f64 / 1e6;
-            let _ = writeln!(text, "  {:left$}    +{after:.1} ms  {}", "", safe(&frame.summary));
-        }
+    let left = record.links.iter().map(|link| width(&safe(link))).max().unwrap_or(0);
+    let counts: Vec<(&String, Vec<&FrameRecord>, String)> = record
+        .links
+        .iter()
+        .map(|link| {
+            let frames: Vec<&FrameRecord> = window(record, link);
+            let count = plural(frames.len() as u64, "frame");
+            (link, frames, count)
+        })
+        .collect();
+    let across = counts.iter().map(|(_, _, count)| width(count)).max().unwrap_or(0);
+    for (link, frames, count) in &counts {
+        let mut lines: Vec<String> =
+            frames.iter().take(FRAMES_SHOWN).map(|frame| shown(frame, start)).collect();
         if frames.len() > FRAMES_SHOWN {
-            let _ = writeln!(text, "  {:left$}    and {} more", "", frames.len() - FRAMES_SHOWN);
+            lines.push(format!("... and {} more", frames.len() - FRAMES_SHOWN));
+        }
+        let unkept = unkept(record, link);
+        if unkept > 0 {
+            lines
+                .push(format!("... and {} that the record does not keep", plural(unkept, "frame")));
+        }
+        let line = format!("  {:left$}  {count:across$}", safe(link));
+        let first = lines.first().map_or_else(String::new, |first| format!("  {first}"));
+        text += format!("{line}{first}").trim_end();
+        text.push('\n');
+        for line in lines.iter().skip(1) {
+            text += &format!("  {:left$}  {:across$}  {line}\n", "", "");
         }
     }
     for call in &record.calls {
         let answer = call.errno.as_deref().unwrap_or("granted");
-        let _ = writeln!(text, "  {}: {answer}", safe(&call.call));
+        text += &format!("  {}: {}\n", safe(&call.call), safe(answer));
     }
-    let _ = writeln!(text, "  {}", controls(record));
-    let _ = writeln!(text, "  rerun: {rerun}");
-    text
+    text + &format!("  {}\n  rerun: {}\n", controls(record), safe(rerun))
 }
 
+/// The frames of a link that the attempt can have to do with.
+fn window<'a>(record: &'a Record, link: &str) -> Vec<&'a FrameRecord> {
+    let ours = |f: &&FrameRecord| {
+        f.link == link && f.role != "sentinel" && ["attempt", "drained"].contains(&f.phase)
+    };
+    record.frames.iter().filter(ours).collect()
+}
+
+/// How many frames a link's capture counted and the record has not: without them, "0 frames"
+/// would be read as silence.
+fn unkept(record: &Record, link: &str) -> u64 {
+    let captured = record.controls.counters.get(link).map_or(0, |counter| counter.captured);
+    let kept = record.frames.iter().filter(|frame| frame.link == link).count();
+    captured.saturating_sub(kept as u64)
+}
+
+fn shown(frame: &FrameRecord, start: u64) -> String {
+    let after = frame.at_ns.saturating_sub(start) as f64 / 1e6;
+    format!("+{after:.1} ms  {}", safe(&frame.summary))
+}
+
+fn plural(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+/// The proofs behind a verdict, or those that are missing. Every link of the record is asked for,
+/// because an account that leaves a link out must not read as one that agrees.
 fn controls(record: &Record) -> String {
     let controls = &record.controls;
-    if controls.unpinned.is_empty() {
-        return "not armed: nothing was proved".to_owned();
+    let missing = missing(record);
+    if !missing.is_empty() {
+        let armed = if controls.unpinned.is_empty() { "not armed" } else { "not proved" };
+        return safe(&format!("{armed}: {}", missing.join("; ")));
     }
-    let seen = controls.sentinels.iter().filter(|(_, rounds)| rounds.iter().all(|seen| *seen));
-    let seen: Vec<&str> = seen.map(|(link, _)| link.as_str()).collect();
     let drops: u64 = controls.drops.values().sum();
-    let agree = controls.counters.values().all(|c| c.transmitted == Some(c.captured));
-    format!(
-        "armed: unpinned through {}; sentinels on {}; quiet; {drops} drops; counters {}",
+    safe(&format!(
+        "armed: unpinned through {}; sentinels on {}; quiet; {}; counters agree",
         controls.unpinned.join(", "),
-        seen.join(", "),
-        if agree { "agree" } else { "disagree" }
-    )
+        record.links.join(", "),
+        plural(drops, "drop"),
+    ))
+}
+
+fn missing(record: &Record) -> Vec<String> {
+    let controls = &record.controls;
+    let mut missing = Vec::new();
+    if controls.unpinned.is_empty() {
+        missing.push("the unpinned control is not proved".to_owned());
+    }
+    if !controls.quiet {
+        missing.push("the wires are not proved quiet".to_owned());
+    }
+    for link in &record.links {
+        let rounds = controls.sentinels.get(link).copied().unwrap_or_default();
+        let unseen: Vec<&str> =
+            ROUNDS.iter().zip(rounds).filter(|(_, seen)| !seen).map(|(round, _)| *round).collect();
+        if unseen.len() == ROUNDS.len() {
+            missing.push(format!("no sentinels on {link}"));
+        } else if !unseen.is_empty() {
+            missing.push(format!("no sentinel on {link} {}", unseen.join(", ")));
+        }
+        match controls.drops.get(link) {
+            Some(0) => {}
+            Some(drops) => missing.push(format!("{} on {link}", plural(*drops, "drop"))),
+            None => missing.push(format!("drops on {link} not counted")),
+        }
+        match controls.counters.get(link) {
+            Some(Counter { transmitted: Some(sent), captured }) if sent == captured => {}
+            Some(Counter { transmitted: Some(sent), captured }) => {
+                missing.push(format!("{link} transmitted {sent} and captured {captured}"));
+            }
+            Some(Counter { transmitted: None, .. }) | None => {
+                missing.push(format!("transmissions on {link} not counted"));
+            }
+        }
+    }
+    missing
 }
 
 /// The last line of a run.
 pub fn summary(tally: &Tally, elapsed: Duration) -> String {
-    let (total, seconds) = (tally.total(), elapsed.as_secs_f64());
-    let s = if total == 1 { "" } else { "s" };
-    let mut text = format!("{total} trial{s} in {seconds:.2} s:");
     let counts = [
         (tally.conforms, "conform"),
         (tally.deviates, "deviate"),
@@ -204,19 +284,22 @@ pub fn summary(tally: &Tally, elapsed: Duration) -> String {
         (tally.inconclusive, "inconclusive"),
         (tally.skipped, "skipped"),
     ];
-    for (at, (count, word)) in
-        counts.iter().filter(|(count, word)| *count > 0 || *word == "conform").enumerate()
-    {
-        let _ = write!(text, "{} {count} {word}", if at > 0 { "," } else { "" });
-    }
-    text
+    let counts: Vec<String> = counts
+        .iter()
+        .filter(|(count, word)| *count > 0 || *word == "conform")
+        .map(|(count, word)| format!("{count} {word}"))
+        .collect();
+    let total = plural(tally.total() as u64, "trial");
+    format!("{total} in {:.2} s: {}", elapsed.as_secs_f64(), counts.join(", "))
 }
 
-/// Text of a scenario or a program, with whatever a terminal would interpret spelled out.
+/// Text of a scenario or a program, with whatever a terminal would interpret spelled out: control
+/// characters, separators of lines, and what turns the direction of text (UAX 9).
 fn safe(text: &str) -> String {
     let interpreted = |c: char| {
         c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}')
+            || matches!(c, '\u{2066}'..='\u{2069}')
     };
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
@@ -228,6 +311,8 @@ fn safe(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::sample::record;
+    use crate::verdict::Observed;
 
     #[test]
     fn exit_codes_are_the_documented_ones() {
@@ -251,6 +336,106 @@ mod tests {
     fn a_terminal_is_shown_escapes_and_not_sent_them() {
         assert_eq!(safe("a\u{1b}[31mb"), "a\\u{1b}[31mb");
         assert_eq!(safe("a\u{202e}b\n"), "a\\u{202e}b\\u{a}");
+        assert_eq!(safe("\u{9b}2J\u{2066}\u{2029}"), "\\u{9b}2J\\u{2066}\\u{2029}");
         assert_eq!(safe("plain – ä"), "plain – ä");
+    }
+
+    #[test]
+    fn a_table_is_aligned_with_and_without_colour() {
+        let mut second = record();
+        second.case = "größe\u{1b}".to_owned();
+        second.cell.insert("family", "v6");
+        second.verdict = Verdict::Inconclusive;
+        let records = [record(), second];
+        let plain = table(&records, Style { colour: false });
+        let expected = "basics/sample  A sample\\u{1b}[2J\n\
+                        \x20              v4-udp              v6-udp\n\
+                        \x20 device       FAIL leaked uplink  -\n\
+                        \x20 größe\\u{1b}  -                   ???? inconclusive\n";
+        assert_eq!(plain, expected);
+        let painted = table(&records, Style { colour: true });
+        assert!(painted.contains("\u{1b}[1;31mFAIL leaked uplink\u{1b}[0m  -"), "{painted}");
+        let stripped = ["\u{1b}[1;31m", "\u{1b}[33m", "\u{1b}[0m"]
+            .iter()
+            .fold(painted, |text, escape| text.replace(escape, ""));
+        assert_eq!(stripped, plain);
+    }
+
+    #[test]
+    fn each_verdict_reads_without_colour() {
+        let check = |verdict, observed: Option<Observed>, expected: &str| {
+            assert_eq!(brief(&Record { verdict, observed, ..record() }), expected);
+        };
+        let saw = |outcome, errno: Option<&str>| {
+            let through = vec!["uplink".to_owned()];
+            let errno = errno.map(str::to_owned);
+            Some(Observed { outcome, through, source: None, errno, carries: None })
+        };
+        check(Verdict::Conforms, saw(Outcome::Contained, None), "ok contained");
+        check(Verdict::Conforms, saw(Outcome::Leaked, None), "ok leaked uplink");
+        check(Verdict::Conforms, saw(Outcome::Refused, Some("ENODEV")), "ok refused ENODEV");
+        check(Verdict::Known, saw(Outcome::Leaked, None), "known leaked uplink");
+        check(Verdict::Stale, saw(Outcome::Silent, None), "STALE silent");
+        check(Verdict::Inconclusive, None, "???? inconclusive");
+        check(Verdict::Skipped, None, "skip");
+    }
+
+    #[test]
+    fn a_failure_shows_place_frames_controls_and_rerun() {
+        let expected = "\
+scenarios/basics/sample.toml:40: expected contained, got leaked through uplink
+  chassis  0 frames
+  uplink   1 frame   +0.4 ms  UDP 192.0.2.17:40922 > 203.0.113.9:7
+  sendto: ENODEV
+  armed: unpinned through uplink; sentinels on chassis, uplink; quiet; 0 drops; counters agree
+  rerun: airtight run basics/sample::device::v4-udp
+";
+        let rerun = "airtight run basics/sample::device::v4-udp";
+        assert_eq!(failure(&record(), rerun, Style { colour: false }), expected);
+        let text = failure(&record(), "airtight run sample.toml", Style { colour: false });
+        assert!(text.contains("\n  basics/sample::device::v4-udp (deviates)\n"), "{text}");
+    }
+
+    #[test]
+    fn many_frames_are_cut_and_what_is_not_kept_is_told() {
+        let mut record = record();
+        let leak = record.frames[1].clone();
+        record.frames.extend(std::iter::repeat_n(leak, 9));
+        record
+            .controls
+            .counters
+            .insert("uplink".to_owned(), Counter { transmitted: Some(12), captured: 12 });
+        let text = failure(&record, "", Style { colour: false });
+        assert_eq!(text.matches("UDP").count(), FRAMES_SHOWN);
+        assert!(text.contains("  uplink   10 frames  +0.4 ms  UDP"), "{text}");
+        assert!(text.contains("\n                      ... and 2 more\n"), "{text}");
+        assert!(text.contains("... and 1 frame that the record does not keep\n"), "{text}");
+    }
+
+    #[test]
+    fn missing_proofs_are_named() {
+        let mut unproved = record();
+        unproved.controls.drops.insert("uplink".to_owned(), 3);
+        unproved.controls.sentinels.insert("uplink".to_owned(), [true, true, false]);
+        unproved.controls.counters.remove("chassis");
+        let expected = "not proved: transmissions on chassis not counted; \
+                        no sentinel on uplink behind the attempt; 3 drops on uplink";
+        assert_eq!(controls(&unproved), expected);
+        // A record of a trial that failed has no account at all, and must not seem to agree.
+        unproved.controls = Default::default();
+        let text = controls(&unproved);
+        assert!(text.starts_with("not armed: the unpinned control is not proved; "), "{text}");
+        assert!(!text.contains("agree"), "{text}");
+    }
+
+    #[test]
+    fn the_summary_hides_no_skip_and_no_waiver() {
+        let mut tally = Tally::default();
+        assert_eq!(summary(&tally, Duration::ZERO), "0 trials in 0.00 s: 0 conform");
+        for verdict in [Verdict::Conforms, Verdict::Known, Verdict::Skipped, Verdict::Skipped] {
+            tally.add(verdict);
+        }
+        let expected = "4 trials in 1.50 s: 1 conform, 1 known, 2 skipped";
+        assert_eq!(summary(&tally, Duration::from_millis(1500)), expected);
     }
 }

@@ -20,3 +20,41 @@ pub fn record(record: &Record) -> serde_json::Result<String> {
 pub fn tail() -> &'static str {
     "] }\n"
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+
+    #[test]
+    fn the_pieces_make_one_document() {
+        let one = record(&sample::record()).unwrap();
+        for count in 0..3 {
+            let records = vec![one.clone(); count].join(",\n");
+            let text = head("6.1.0 \"quoted\"", true) + &records + tail();
+            let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(document["schema"], 1);
+            assert_eq!(document["tool"]["name"], "airtight");
+            assert_eq!(document["host"]["kernel"], "6.1.0 \"quoted\"");
+            assert_eq!(document["host"]["rootless"], true);
+            assert_eq!(document["records"].as_array().unwrap().len(), count);
+        }
+    }
+
+    #[test]
+    fn a_record_has_what_the_outside_may_rely_on() {
+        let text = record(&sample::record()).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        for key in [
+            "id", "scenario", "case", "cell", "expect", "observed", "verdict", "reason",
+            "controls", "frames", "micros",
+        ] {
+            assert!(!value[key].is_null(), "{key}");
+        }
+        assert_eq!(value["verdict"], "deviates");
+        assert_eq!(value["cell"]["family"], "v4");
+        assert_eq!(value["expect"]["outcome"], "contained");
+        assert_eq!(value["observed"]["through"][0], "uplink");
+        assert_eq!(value["controls"]["counters"]["uplink"]["captured"], 2);
+    }
+}

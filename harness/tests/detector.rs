@@ -193,6 +193,19 @@ fn fixtures() -> Vec<Fixture> {
             "got leaked through uplink",
             |scene| raw(scene, UPLINK, &ethernet(0x88b5, b"airtight, or so it says")),
         ),
+        sender("sender of another trial's sentinel", "got leaked through uplink", |scene| {
+            let mut payload = b"airtight".to_vec();
+            payload.extend([7; 8]);
+            payload.extend([0, 0, 0, 1, 0, 0, 0, 3]);
+            payload.resize(46, 0);
+            raw(scene, UPLINK, &ethernet(0x88b5, &payload))
+        }),
+        Fixture {
+            verdicts: INCONCLUSIVE,
+            ..sender("sender of a datagram without the token", "not the attempt's", |scene| {
+                payload(scene, "chassis", b"somebody else's", 1)
+            })
+        },
         sender("sender of 20,000 frames", "got leaked through uplink", |scene| {
             datagrams(scene, "uplink", 20_000)
         }),
@@ -285,11 +298,16 @@ fn tried() -> Attempt {
 
 /// So many datagrams with the trial's token, by a socket bound to a device.
 fn datagrams(scene: &Scene<'_, '_>, device: &str, count: usize) -> Attempt {
+    payload(scene, device, scene.token, count)
+}
+
+/// So many datagrams with this payload.
+fn payload(scene: &Scene<'_, '_>, device: &str, payload: &[u8], count: usize) -> Attempt {
     let send = || -> Result<()> {
         let socket = bound(device)?;
         let to = SocketAddr::new(scene.case.target, airtight::plan::ATTEMPT_PORT);
         for _ in 0..count {
-            socket.send_to(scene.token, to)?;
+            socket.send_to(payload, to)?;
         }
         Ok(())
     };
