@@ -242,6 +242,21 @@ fn fixtures() -> Vec<Fixture> {
                 Ok(())
             })
         },
+        Fixture {
+            verdicts: DEVIATES,
+            attempt: Some(|scene| datagrams(scene, "uplink", 200)),
+            ..lab(
+                "leak that was seen though frames were lost",
+                "device::v4-udp",
+                "got leaked through uplink (and the capture of uplink lost",
+                |stage, scene| {
+                    if stage == Stage::Armed {
+                        scene.captures.starve(UPLINK)?;
+                    }
+                    Ok(())
+                },
+            )
+        },
         lab("link that is down", "device::v4-udp", "uplink", |stage, scene| {
             if stage == Stage::Raised {
                 scene.lab.take_down(UPLINK)?;
