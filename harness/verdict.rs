@@ -270,7 +270,13 @@ fn observe(
     if let Exchange::Inject(_) = case.exchange {
         observed.outcome = match (attempt.received, attempt.errno()) {
             (Some(true), _) => Outcome::Delivered,
-            (Some(false), _) | (None, Some(_)) => Outcome::Refused,
+            (Some(false), _) => Outcome::Refused,
+            // A socket that could not be set up was never there to be reached: that says nothing
+            // of reception, unless the case is about the error itself.
+            (None, Some(errno)) if case.expect.errno.is_none() => {
+                return Err(format!("the receiver could not be set up: {errno}"));
+            }
+            (None, Some(_)) => Outcome::Refused,
             (None, None) => return Err("the receiver does not tell whether it was reached".into()),
         };
         return Ok(observed);

@@ -101,6 +101,16 @@ fn main() -> ExitCode {
         expect(&record, DEVIATES, "leaked through link14")
             .map_err(|e| Failed::from(format!("{e:#}")))
     }));
+    let unset = runner.clone();
+    trials.push(Trial::test("receiver that could not be set up", move || {
+        let runner = unset.ok_or_else(|| Failed::from("the host was not left"))?;
+        let receiver = TRAP.find("name    = \"receiver\"").unwrap_or(0);
+        let (before, after) = TRAP.split_at(receiver);
+        let after = after.replacen("device = \"chassis\"", "device_name = \"nosuch0\"", 1);
+        let record = runner.run(&case(&format!("{before}{after}"), "receiver::v4-udp")?);
+        expect(&record, INCONCLUSIVE, "could not be set up: ENODEV")
+            .map_err(|e| Failed::from(format!("{e:#}")))
+    }));
     trials.push(Trial::test("trial that panics", move || {
         let runner = runner.ok_or_else(|| Failed::from("the host was not left"))?;
         let panics = |_: Stage, _: &mut Scene<'_, '_>| -> Result<()> { panic!("on purpose") };
