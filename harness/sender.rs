@@ -148,6 +148,14 @@ impl<'a> Pinned<'a> {
         bind(self.fd()?.as_raw_fd(), &SockaddrStorage::from(address))
     }
 
+    /// Notes that nothing has arrived; any other error than that leaves it open whether it has.
+    fn unreached(&mut self, call: &str, errno: Errno) {
+        if errno != Errno::EAGAIN {
+            self.attempt.received = None;
+            self.note::<()>(call.to_owned(), Err(errno));
+        }
+    }
+
     /// Closes at once: a TCP connection is reset, so that nothing is sent later.
     fn close(mut self) -> Attempt {
         if let Some(fd) = self.fd.take() {
@@ -251,21 +259,26 @@ impl<'a> Listener<'a> {
         let Ok(fd) = socket.fd().map(AsRawFd::as_raw_fd) else { return };
         let mut buffer = [0; 256];
         if socket.recipe.transport == Transport::Tcp {
-            let Ok(accepted) = accept4(fd, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK) else {
-                return;
+            let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+            let accepted = match accept4(fd, flags) {
+                Ok(accepted) => sys::own(accepted),
+                Err(errno) => return socket.unreached("accept()", errno),
             };
-            let accepted = sys::own(accepted);
-            let read = nix::unistd::read(&accepted, &mut buffer);
-            socket.attempt.received = Some(read.is_ok_and(|count| &buffer[..count] == question));
+            // A connection that stands has reached the socket, whatever it carries.
+            socket.attempt.received = Some(true);
+            let read = nix::unistd::read(&accepted, &mut buffer).unwrap_or(0);
+            let asked = &buffer[..read] == question;
             socket.note("accept(), read()".to_owned(), Ok(()));
-            if !answer.is_empty() {
+            if asked && !answer.is_empty() {
                 let sent = send(accepted.as_raw_fd(), answer, MsgFlags::MSG_NOSIGNAL);
                 socket.note("send()".to_owned(), sent);
             }
             abort(accepted, Transport::Tcp);
         } else {
-            let Ok((count, Some(from))) = recvfrom::<SockaddrStorage>(fd, &mut buffer) else {
-                return;
+            let (count, from) = match recvfrom::<SockaddrStorage>(fd, &mut buffer) {
+                Ok((count, Some(from))) => (count, from),
+                Ok((_, None)) => return socket.unreached("recvfrom()", Errno::EDESTADDRREQ),
+                Err(errno) => return socket.unreached("recvfrom()", errno),
             };
             socket.attempt.received = Some(&buffer[..count] == question);
             socket.note("recvfrom()".to_owned(), Ok(()));

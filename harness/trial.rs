@@ -257,15 +257,25 @@ impl Trial<'_> {
         };
         let mut listener = self.lab.inside_host(|| Listener::open(recipe, port))?;
         if listener.listening() {
-            self.approach(arrival, port, token)?;
+            let answered = self.approach(arrival, port, token)?;
             let answer = if matches!(case.exchange, Exchange::Request(_)) { token } else { &[] };
             listener.serve(token, answer);
+            let attempt = listener.close();
+            // A SYN that was answered has reached a socket: that it was not accepted is no proof
+            // of the contrary.
+            let contradicts = answered && attempt.received == Some(false);
+            anyhow::ensure!(
+                !contradicts || matches!(case.exchange, Exchange::Request(_)),
+                "the handshake was answered and the connection was not accepted"
+            );
+            return Ok(attempt);
         }
         Ok(listener.close())
     }
 
-    /// A gateway's packets: a datagram, or a whole TCP opening with data behind it.
-    fn approach(&mut self, arrival: Arrival, port: u16, token: &[u8]) -> Result<()> {
+    /// A gateway's packets: a datagram, or a whole TCP opening with data behind it. Tells whether
+    /// a SYN was answered by a SYN-ACK.
+    fn approach(&mut self, arrival: Arrival, port: u16, token: &[u8]) -> Result<bool> {
         let case = self.case;
         self.peer_port += 1;
         let peer = Peer {
@@ -274,14 +284,14 @@ impl Trial<'_> {
             to: SocketAddr::new(case.links[arrival.to].address, port),
         };
         if case.transport != Transport::Tcp {
-            return self.inject(arrival.by, &peer.datagram(token)?);
+            self.inject(arrival.by, &peer.datagram(token)?)?;
+            return Ok(false);
         }
         self.inject(arrival.by, &peer.syn()?)?;
         anyhow::ensure!(self.captures.barrier(SENTINEL_WITHIN)?, "a wire carries no sentinel");
-        match peer.syn_ack(self.captures.frames()) {
-            Some(sequence) => self.inject(arrival.by, &peer.complete(sequence, token)?),
-            None => Ok(()),
-        }
+        let Some(sequence) = peer.syn_ack(self.captures.frames()) else { return Ok(false) };
+        self.inject(arrival.by, &peer.complete(sequence, token)?)?;
+        Ok(true)
     }
 
     /// Injects a frame, and returns when the host under test has processed it.
