@@ -1,19 +1,26 @@
-//! Scenario times matrix to cases: names, addresses, expectations. Pure: it knows neither the
-//! kernel nor the clock.
+//! Scenario times matrix to cases: names, addresses, steps, expectations. Pure: it knows neither
+//! the kernel nor the clock.
+
+mod address;
+mod attempt;
+mod cell;
+mod label;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use toml::Spanned;
-
 use crate::scenario::{
-    Approach, Carries, Family, FileCase, KernelRange, Known, Neighbours, Outcome, Pin, Scenario,
-    Transport, parse_prefix,
+    Carries, Family, FileCase, KernelRange, Neighbours, Outcome, RouteKind, RuleProtocol, Scenario,
+    Transport,
 };
+
+pub use attempt::{Approach, Info, MISSING_INDEX, PinCall, Step};
 
 /// The port that attempts are made to, or that the socket under test listens on: echo.
 pub const ATTEMPT_PORT: u16 = 7;
 /// The port that controls use, so that no frame of a control is taken for an attempt's: discard.
 pub const CONTROL_PORT: u16 = 9;
+/// The protocol of raw sockets: for experiments (RFC 3692).
+pub const RAW_PROTOCOL: u8 = 253;
 
 /// One trial to be made: a case in one cell, with nothing left to default.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,8 +39,12 @@ pub struct Case {
     pub why: String,
     /// Where it is written.
     pub refs: Vec<String>,
+    /// The heading of the scenario's column in the lookup table.
+    pub heading: Option<String>,
     /// The case's name.
     pub name: String,
+    /// The case's pin in the words of the lookup table's rows.
+    pub pin: String,
     /// The address family.
     pub family: Family,
     /// The transport.
@@ -44,16 +55,39 @@ pub struct Case {
     pub intended: Vec<bool>,
     /// The routes of the host under test.
     pub routes: Vec<Route>,
+    /// Its policy rules.
+    pub rules: Vec<Rule>,
+    /// Its settings: paths below /proc/sys and values.
+    pub sysctls: Vec<(String, String)>,
+    /// The router advertisements that it hears before the trap is armed.
+    pub advertisements: Vec<Advertisement>,
+    /// Its multicast routes: from which link to which.
+    pub multicast_routes: Vec<(usize, usize)>,
+    /// Command lines run before the trap is armed.
+    pub lines: Vec<Line>,
     /// Whether the host under test must learn its neighbours.
     pub neighbours: Neighbours,
-    /// The target, which every gateway owns.
+    /// The addresses that are known as neighbours on every link, for good.
+    pub neighbour_addresses: Vec<IpAddr>,
+    /// The addresses that every gateway owns beside its own. Where gateways are played by crafted
+    /// frames they own none.
+    pub owned: Vec<IpAddr>,
+    /// Whether the gateways are played by crafted frames.
+    pub played: bool,
+    /// Whether the links have link-local addresses.
+    pub link_local: bool,
+    /// The target.
     pub target: IpAddr,
-    /// The decoy by which the control must leave (an index into `links`).
-    pub control: usize,
-    /// The calls that pin the socket, in their order. Empty: unpinned.
-    pub pin: Vec<PinCall>,
-    /// Who opens the exchange.
-    pub exchange: Exchange,
+    /// The experiment that arms the trap.
+    pub control: Control,
+    /// How the socket under test takes part.
+    pub role: Role,
+    /// The attempt.
+    pub steps: Vec<Step>,
+    /// How many bytes are sent at once; 0 for the token alone.
+    pub size: usize,
+    /// What is judged.
+    pub judged: Judged,
     /// What is expected.
     pub expect: Expectation,
     /// What the machine must be able to do.
@@ -62,6 +96,59 @@ pub struct Case {
     pub kernel: KernelRange,
     /// The waiver.
     pub known: Option<Waiver>,
+}
+
+/// The experiment that arms the trap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Control {
+    /// The decoy by which the unpinned sender must leave (an index into `links`).
+    pub link: usize,
+    /// Where it sends to.
+    pub to: IpAddr,
+    /// What carries it.
+    pub transport: Transport,
+    /// The links by which an unpinned receiver must be reached. Empty: nothing is received.
+    pub arrives: Vec<usize>,
+    /// Where the receiver is reached.
+    pub receiver: IpAddr,
+    /// The script without its pins, which must receive. Of scripts whose reception is judged.
+    pub twin: Option<Vec<Step>>,
+}
+
+/// A question to the kernel: which way a packet would take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteQuery {
+    /// Where to.
+    pub to: IpAddr,
+    /// The source that it is bound to.
+    pub from: Option<IpAddr>,
+    /// The interface index that it is bound to.
+    pub oif: Option<u32>,
+    /// Its mark.
+    pub mark: Option<u32>,
+}
+
+/// How the socket under test takes part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// It sends first.
+    Sends,
+    /// It, or the kernel, answers a gateway.
+    Answers,
+    /// A gateway sends to it, and its reception is judged.
+    Receives,
+    /// A script says.
+    Script,
+}
+
+/// What of an attempt is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judged {
+    /// The way out: which links carried frames.
+    WayOut,
+    /// The reception: whether the socket was reached.
+    Reception,
 }
 
 /// A link: a veth pair from the host under test to its own gateway.
@@ -75,6 +162,8 @@ pub struct Link {
     pub gateway: IpAddr,
     /// The length of its network's prefix, in bits.
     pub prefix_length: u8,
+    /// The link-local address of the host under test on it.
+    pub link_local: Ipv6Addr,
     /// The interface index of its device, the same on both ends.
     pub index: u32,
     /// The hardware address of the near end, in the host under test.
@@ -96,6 +185,12 @@ impl Link {
         };
         (network, self.prefix_length)
     }
+
+    /// The broadcast address of an IPv4 link's network.
+    pub fn broadcast(&self) -> Option<Ipv4Addr> {
+        let (IpAddr::V4(network), length) = self.network() else { return None };
+        Some(Ipv4Addr::from_bits(network.to_bits() | u32::MAX.checked_shr(length.into())?))
+    }
 }
 
 /// A route of the host under test.
@@ -103,47 +198,78 @@ impl Link {
 pub struct Route {
     /// The destination's prefix; length 0 is the default route.
     pub to: (IpAddr, u8),
-    /// The link that it leads through (an index into `links`).
-    pub link: usize,
-    /// Whether the next hop is the link's gateway, or the destination itself.
-    pub gatewayed: bool,
+    /// What it does.
+    pub kind: RouteKind,
+    /// Its next hops: none where it refuses, several where they share the traffic.
+    pub hops: Vec<Hop>,
+    /// The address that unbound senders are given by it.
+    pub source: Option<IpAddr>,
     /// The metric, where the scenario chooses it.
     pub metric: Option<u32>,
     /// The routing table, where the scenario chooses it.
     pub table: Option<u32>,
 }
 
-/// One call that pins a socket.
+/// A route's next hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// The link that it leads through (an index into `links`).
+    pub link: usize,
+    /// The next hop's address; without one the destination itself is a neighbour.
+    pub gateway: Option<IpAddr>,
+    /// Whether the gateway is taken to be a neighbour whatever its address.
+    pub onlink: bool,
+}
+
+/// A policy rule of the host under test.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rule {
+    /// The packet's source.
+    pub from: Option<(IpAddr, u8)>,
+    /// The packet's destination.
+    pub to: Option<(IpAddr, u8)>,
+    /// The packet's mark.
+    pub mark: Option<u32>,
+    /// The device that the socket is bound to.
+    pub oif: Option<String>,
+    /// The device that the packet came by.
+    pub iif: Option<String>,
+    /// The socket's owner: the first and the last user id.
+    pub uid: Option<[u32; 2]>,
+    /// The protocol.
+    pub protocol: Option<RuleProtocol>,
+    /// The source port.
+    pub sport: Option<u16>,
+    /// The destination port.
+    pub dport: Option<u16>,
+    /// What is done.
+    pub kind: RouteKind,
+    /// The table that is looked up.
+    pub table: Option<u32>,
+    /// The priority.
+    pub priority: Option<u32>,
+}
+
+/// A router advertisement.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PinCall {
-    /// SO_BINDTODEVICE with this name.
-    Device(String),
-    /// SO_BINDTODEVICE with a whole `struct ifreq` of this name.
-    Ifreq(String),
-    /// SO_BINDTOIFINDEX with this index.
-    Index(u32),
-    /// bind(2) to this address.
-    Address(IpAddr),
-}
-
-/// Who opens the exchange.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exchange {
-    /// The socket under test is the client.
-    Send,
-    /// A gateway asks, and the answers of the socket under test are judged.
-    Request(Arrival),
-    /// A gateway injects, and the reception by the socket under test is judged.
-    Inject(Arrival),
-}
-
-/// How a gateway's packet arrives: indices into `links`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Arrival {
-    /// The link by which it arrives.
+pub struct Advertisement {
+    /// The link whose gateway sends it (an index into `links`).
     pub by: usize,
-    /// The link whose address of the host under test it is sent to.
-    pub to: usize,
+    /// A prefix said to be on the link.
+    pub prefix: Option<(IpAddr, u8)>,
+    /// A prefix said to be reached by the router.
+    pub route: Option<(IpAddr, u8)>,
+    /// Whether it is a default router.
+    pub default: bool,
+}
+
+/// A command line, run in the laboratory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// The gateway that runs it, by its link's place; `None` for the host under test.
+    pub gateway: Option<usize>,
+    /// The program and its arguments.
+    pub words: Vec<String>,
 }
 
 /// What is expected of a trial.
@@ -157,6 +283,8 @@ pub struct Expectation {
     pub source: Option<String>,
     /// The errno, where the case names it.
     pub errno: Option<String>,
+    /// The call that is given it, where the case names it.
+    pub call: Option<String>,
     /// What contained frames are.
     pub carries: Carries,
 }
@@ -178,7 +306,7 @@ pub fn expand(scenario: &Scenario) -> Vec<Case> {
         for family in file.matrix.family.get_ref() {
             for transport in file.matrix.transport.get_ref() {
                 if concerns(written.get_ref(), *family, *transport) {
-                    cases.push(cell(scenario, written.get_ref(), *family, *transport));
+                    cases.push(cell::cell(scenario, written.get_ref(), *family, *transport));
                 }
             }
         }
@@ -193,157 +321,75 @@ fn concerns(case: &FileCase, family: Family, transport: Transport) -> bool {
         && only.transport.as_ref().is_none_or(|part| part.contains(&transport))
 }
 
-fn cell(scenario: &Scenario, case: &FileCase, family: Family, transport: Transport) -> Case {
-    let file = scenario.file();
-    let links: Vec<Link> =
-        file.links.iter().enumerate().map(|(at, name)| link(at, name.get_ref(), family)).collect();
-    // The checks made sure that every name is a link's.
-    let of = |name: &Spanned<String>| {
-        links.iter().position(|link| &link.name == name.get_ref()).unwrap_or_default()
-    };
-    let target = target(family);
-    let routes = file.routes.iter().filter_map(|route| {
-        let route = route.get_ref();
-        let next = route.via.as_ref().or(route.dev.as_ref())?;
-        Some(Route {
-            to: destination(route.to.get_ref(), &links, target)?,
-            link: of(next),
-            gatewayed: route.via.is_some(),
-            metric: route.metric,
-            table: route.table,
-        })
-    });
-    let arrival = |approach: &Spanned<Approach>| {
-        let approach = approach.get_ref();
-        Arrival { by: of(&approach.by), to: of(&approach.to) }
-    };
-    let exchange = match (&case.request, &case.inject) {
-        (Some(request), _) => Exchange::Request(arrival(request)),
-        (None, Some(inject)) => Exchange::Inject(arrival(inject)),
-        (None, None) => Exchange::Send,
-    };
-    let text = |name: &Option<Spanned<String>>| name.as_ref().map(|n| n.get_ref().clone());
-    let range = |kernel: &Option<Spanned<String>>| {
-        kernel.as_ref().and_then(|k| KernelRange::parse(k.get_ref())).unwrap_or_default()
-    };
-    let needs = file.needs.iter().chain(&case.needs).map(|need| need.get_ref().clone());
-    Case {
-        id: format!(
-            "{}::{}::{}-{}",
-            scenario.name(),
-            case.name.get_ref(),
-            family.word(),
-            transport.word()
-        ),
-        scenario: scenario.name().to_owned(),
-        path: scenario.path().to_owned(),
-        line: scenario.line(case.expect.span().start),
-        title: file.title.get_ref().clone(),
-        why: file.why.clone(),
-        refs: file.refs.clone(),
-        name: case.name.get_ref().clone(),
-        family,
-        transport,
-        intended: file
-            .links
-            .iter()
-            .map(|l| file.intended.iter().any(|i| i.get_ref() == l.get_ref()))
-            .collect(),
-        routes: routes.collect(),
-        neighbours: file.neighbours,
-        target,
-        control: of(&file.control.unpinned),
-        pin: pin(&case.pin, &links),
-        exchange,
-        expect: Expectation {
-            outcome: *case.expect.get_ref(),
-            through: text(&case.through),
-            source: text(&case.source),
-            errno: text(&case.errno),
-            carries: case.carries.as_ref().map_or(Carries::Data, |c| *c.get_ref()),
-        },
-        needs: needs.collect(),
-        kernel: range(&file.kernel).and(range(&case.kernel)),
-        known: case.known.as_ref().map(|known| {
-            let Known { outcome, until } = known.get_ref();
-            Waiver { outcome: *outcome, until: until.clone() }
-        }),
-        links,
-    }
+/// The link whose address it is, or the address in figures.
+pub fn owner(links: &[Link], address: IpAddr) -> String {
+    let link = links.iter().find(|link| link.address == address);
+    link.map_or_else(|| address.to_string(), |link| link.name.clone())
 }
 
-/// The target, outside every link's network (RFC 5737 TEST-NET-3, RFC 3849).
-fn target(family: Family) -> IpAddr {
-    match family {
-        Family::V4 => IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9)),
-        Family::V6 => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0x9, 0, 0, 0, 0, 9)),
+impl Case {
+    /// Whether the attempt waits for a timer or a workqueue of the kernel's.
+    pub fn waits(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Await(_)))
     }
-}
 
-/// The link at place `at`: its subnet of 192.0.2.0/24 (RFC 5737) or 2001:db8::/32 (RFC 3849).
-fn link(at: usize, name: &str, family: Family) -> Link {
-    let number = u8::try_from((at + 1) % 16).unwrap_or_default();
-    let (address, gateway, prefix_length) = match family {
-        Family::V4 => {
-            let host = |last| IpAddr::V4(Ipv4Addr::new(192, 0, 2, 16 * number + last));
-            (host(1), host(2), 28)
+    /// Whether a gateway's frame is what an answer is expected to, and not a socket's own
+    /// sending.
+    pub fn provokes(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Inject(_)))
+    }
+
+    /// Whether the attempt changes a multicast membership, whose reports are then its own.
+    pub fn joins(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Join { .. }))
+    }
+
+    /// What the kernel is asked for its own decision: without a pin, and, where they differ, with
+    /// the pins of the socket under test.
+    pub fn route_queries(&self) -> Vec<RouteQuery> {
+        let to = self.steps.iter().find_map(|step| match step {
+            Step::Connect { socket: 0, to } | Step::Send { socket: 0, to: Some(to) } => Some(*to),
+            Step::Inject(approach) => Some(approach.from),
+            _ => None,
+        });
+        let to = to.unwrap_or(self.control.to);
+        let plain = RouteQuery { to, from: None, oif: None, mark: None };
+        let mut pinned = plain.clone();
+        for step in &self.steps {
+            let Step::Pin { socket: 0, call } = step else { continue };
+            match call {
+                PinCall::Device(name) | PinCall::Ifreq(name) => {
+                    pinned.oif = self.links.iter().find(|l| l.name == *name).map(|l| l.index);
+                }
+                PinCall::Index(index) | PinCall::UnicastIf(index) | PinCall::Scope(index) => {
+                    pinned.oif = Some(*index);
+                }
+                PinCall::MulticastIf(index) if to.is_multicast() => pinned.oif = Some(*index),
+                PinCall::PacketInfo(info) | PinCall::StickyPacketInfo(info) => {
+                    pinned.oif = Some(info.index).filter(|index| *index != 0).or(pinned.oif);
+                    pinned.from = info.source.or(pinned.from);
+                }
+                PinCall::Address(address) => pinned.from = Some(*address),
+                PinCall::Mark(mark) | PinCall::PacketMark(mark) => pinned.mark = Some(*mark),
+                _ => {}
+            }
         }
-        Family::V6 => {
-            let host = |last| {
-                let subnet = u16::from(number);
-                IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, subnet, 0, 0, 0, last))
-            };
-            (host(1), host(2), 64)
-        }
-    };
-    Link {
-        name: name.to_owned(),
-        address,
-        gateway,
-        prefix_length,
-        index: 10 + u32::from(number),
-        near_mac: [2, 0, 0, 0, number, 1],
-        far_mac: [2, 0, 0, 0, number, 2],
+        if pinned == plain { vec![plain] } else { vec![plain, pinned] }
     }
-}
 
-/// A route's destination in this family; `None` for a literal prefix of the other family.
-fn destination(text: &str, links: &[Link], target: IpAddr) -> Option<(IpAddr, u8)> {
-    let width = if target.is_ipv4() { 32 } else { 128 };
-    if text == "default" {
-        let any = match target {
-            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        };
-        return Some((any, 0));
+    /// Whether the links report the solicited-node groups of their addresses when they come up: an
+    /// IPv6 link that learns its neighbours does (RFC 4861, section 7.2.1).
+    pub fn reports_memberships(&self) -> bool {
+        self.family == Family::V6 && self.neighbours != Neighbours::Permanent
     }
-    if let Some(inner) = text.strip_prefix('{').and_then(|t| t.strip_suffix('}')) {
-        if inner == "target" {
-            return Some((target, width));
-        }
-        let (name, part) = inner.rsplit_once('.')?;
-        let link = links.iter().find(|link| link.name == name)?;
-        return match part {
-            "address" => Some((link.address, width)),
-            "gateway" => Some((link.gateway, width)),
-            _ => Some(link.network()),
-        };
-    }
-    parse_prefix(text).filter(|(address, _)| address.is_ipv4() == target.is_ipv4())
-}
 
-/// The calls of a pin, in the order that the reference gives them.
-fn pin(pin: &Pin, links: &[Link]) -> Vec<PinCall> {
-    let of = |name: &Option<Spanned<String>>| {
-        let name = name.as_ref()?.get_ref();
-        links.iter().find(|link| &link.name == name)
-    };
-    let calls = [
-        of(&pin.device).map(|link| PinCall::Device(link.name.clone())),
-        pin.device_name.as_ref().map(|name| PinCall::Device(name.get_ref().clone())),
-        of(&pin.ifreq).map(|link| PinCall::Ifreq(link.name.clone())),
-        of(&pin.index).map(|link| PinCall::Index(link.index)),
-        of(&pin.address).map(|link| PinCall::Address(link.address)),
-    ];
-    calls.into_iter().flatten().collect()
+    /// Whether an address is a broadcast address: everybody's, or a link's.
+    pub fn is_broadcast(&self, address: &IpAddr) -> bool {
+        match address {
+            IpAddr::V4(v4) => {
+                v4.is_broadcast() || self.links.iter().any(|link| link.broadcast() == Some(*v4))
+            }
+            IpAddr::V6(_) => false,
+        }
+    }
 }

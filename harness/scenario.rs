@@ -1,16 +1,21 @@
 //! Text to [`Scenario`]: parsing, every check, every message with its place. Pure: it knows
 //! neither the kernel nor the file system.
 
+mod attempt;
 mod check;
 mod diagnostic;
 mod file;
 mod kernel;
 
+pub use attempt::{
+    Approach, Call, Carries, Case as FileCase, DontRoute, FrameKind, Known, Membership, Only,
+    Outcome, PacketInfo, Pin, Step as FileStep,
+};
 pub(crate) use check::parse_prefix;
 pub use diagnostic::{Diagnostic, Diagnostics, nearest};
 pub use file::{
-    Approach, Carries, Case as FileCase, Control, Family, File, Known, Matrix, Neighbours, Only,
-    Outcome, Pin, Route, Transport,
+    Advertisement, Control, Family, File, Line, Matrix, MulticastRoute, Neighbours, Route,
+    RouteKind, Rule, RuleProtocol, Transport,
 };
 pub use kernel::KernelRange;
 
@@ -28,10 +33,15 @@ pub const ABILITIES: &[&str] = &[
     "ipv6",
     "ipvlan",
     "macvlan",
+    "mptcp",
+    "multicast-routing",
+    "nftables",
+    "other-users",
     "vlan",
     "vrf",
     "vxlan",
     "wireguard",
+    "xdp",
 ];
 
 /// A checked scenario: one claim, its laboratory and its cases. Only [`parse`] makes one, so

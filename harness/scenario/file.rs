@@ -2,7 +2,10 @@
 //! module are the language's reference; `airtight schema` renders them.
 
 use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
 use toml::Spanned;
+
+use super::attempt::Case;
 
 /// A scenario file: one laboratory, one control and the cases tried in it. The file's path below
 /// its root, without `.toml`, is the scenario's name.
@@ -18,6 +21,10 @@ pub struct File {
     /// Where it is written: manual pages, RFCs, kernel files, rows of the catalogue.
     #[serde(default)]
     pub refs: Vec<String>,
+    /// The heading of the scenario's column in the lookup table of `airtight table`: the conflict
+    /// in a few words. Without it the scenario has no column.
+    #[serde(default, deserialize_with = "filled")]
+    pub heading: Option<String>,
     /// The links of the host under test, 2 to 16. A link's name is the name of its device there
     /// (at most 15 bytes). The first link gets 192.0.2.17/28 and 2001:db8:0:1::1/64, its gateway
     /// .18 and ::2; the second 192.0.2.33 and 2001:db8:0:2::1, and so on.
@@ -30,6 +37,30 @@ pub struct File {
     #[serde(default)]
     #[cfg_attr(feature = "cli", schemars(with = "Vec<Route>"))]
     pub routes: Vec<Spanned<Route>>,
+    /// The policy rules of the host under test (ip-rule(8)), beside the kernel's own.
+    #[serde(default)]
+    #[cfg_attr(feature = "cli", schemars(with = "Vec<Rule>"))]
+    pub rules: Vec<Spanned<Rule>>,
+    /// Settings of the host under test, as sysctl(8) takes them:
+    /// `net.ipv4.conf.all.rp_filter=1`. Those below `net.ipv6` are set in IPv6 cells only.
+    #[serde(default)]
+    #[cfg_attr(feature = "cli", schemars(with = "Vec<String>"))]
+    pub sysctls: Vec<Spanned<String>>,
+    /// Router advertisements (RFC 4861) that gateways send before the trap is armed, in IPv6
+    /// cells only. The kernel has acted on each before the next is sent.
+    #[serde(default)]
+    #[cfg_attr(feature = "cli", schemars(with = "Vec<Advertisement>"))]
+    pub advertisements: Vec<Spanned<Advertisement>>,
+    /// Multicast routes of the host under test: it forwards a group's packets between its links,
+    /// copies of its own included (MRT_ADD_MFC, ip(7)).
+    #[serde(default)]
+    #[cfg_attr(feature = "cli", schemars(with = "Vec<MulticastRoute>"))]
+    pub multicast_routes: Vec<Spanned<MulticastRoute>>,
+    /// Command lines run before the trap is armed, for what routing netlink has no words for.
+    /// The program must stand in `needs`.
+    #[serde(default)]
+    #[cfg_attr(feature = "cli", schemars(with = "Vec<Line>"))]
+    pub lines: Vec<Spanned<Line>>,
     /// How the host under test knows its neighbours. Without it: `permanent`.
     #[serde(default)]
     pub neighbours: Neighbours,
@@ -52,21 +83,47 @@ pub struct File {
     pub case: Vec<Spanned<Case>>,
 }
 
+/// A heading that says something. It has no place of its own, so the parser must complain.
+fn filled<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let heading = String::deserialize(deserializer)?;
+    if heading.trim().is_empty() {
+        let accepted = "the conflict in a few words, or no heading and no column";
+        return Err(D::Error::custom(format!("the heading is empty, expected {accepted}")));
+    }
+    Ok(Some(heading))
+}
+
 /// A route of the host under test.
 #[derive(Clone, Debug, Deserialize)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Route {
     /// Where it leads: `default`, a prefix such as `203.0.113.0/24` (used in its own family only),
-    /// or a placeholder: `{target}`, `{LINK.address}`, `{LINK.gateway}`, `{LINK.network}`.
+    /// or a placeholder. `{target}` and `{elsewhere}` are addresses that lie behind every link,
+    /// `{group}` a multicast group, `{LINK.address}`, `{LINK.gateway}` and `{LINK.network}` a
+    /// link's own.
     #[cfg_attr(feature = "cli", schemars(with = "String"))]
     pub to: Spanned<String>,
-    /// The link whose gateway is the next hop. Either this or `dev`.
+    /// What it does with a packet. Without it: `unicast`.
+    #[serde(default, rename = "type")]
+    pub kind: RouteKind,
+    /// The link whose gateway is the next hop. A unicast route has this, `dev` or `multipath`.
     #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
     pub via: Option<Spanned<String>>,
-    /// The link on which the destination is taken to be a neighbour. Either this or `via`.
+    /// The link on which the destination is taken to be a neighbour; beside `onlink` the link by
+    /// which `via`'s gateway is reached.
     #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
     pub dev: Option<Spanned<String>>,
+    /// The links whose gateways share the traffic, flow by flow.
+    #[serde(default)]
+    #[cfg_attr(feature = "cli", schemars(with = "Vec<String>"))]
+    pub multipath: Vec<Spanned<String>>,
+    /// The gateway is taken to be a neighbour on `dev`, whatever its address (RTNH_F_ONLINK).
+    #[serde(default)]
+    pub onlink: bool,
+    /// The link whose address unbound senders are given by this route.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    pub source: Option<Spanned<String>>,
     /// The metric: of two routes with one destination the lower wins. Without it the kernel's own
     /// (0 for IPv4, 1024 for IPv6).
     pub metric: Option<u32>,
@@ -85,6 +142,121 @@ pub enum Neighbours {
     Permanent,
     /// By ARP and neighbour solicitation, whose frames are judged like any other.
     Learned,
+    /// As `learned`, and no gateway owns the target: whoever asks for it by ARP gets no answer.
+    Unanswered,
+}
+
+/// What a route or a rule does with a packet (ip-route(8)).
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum RouteKind {
+    /// It is sent on; for a rule: its table is looked up.
+    #[default]
+    Unicast,
+    /// It is refused with EHOSTUNREACH.
+    Unreachable,
+    /// It is discarded; local senders get EINVAL.
+    Blackhole,
+    /// It is refused with EACCES.
+    Prohibit,
+    /// The lookup goes on with the next rule. Routes only.
+    Throw,
+}
+
+/// A policy rule of the host under test. A packet must match every key that stands.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// The packet's source: a prefix or a placeholder, as in a route's `to`.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    pub from: Option<Spanned<String>>,
+    /// The packet's destination, likewise.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    pub to: Option<Spanned<String>>,
+    /// The packet's mark.
+    pub mark: Option<u32>,
+    /// The link that a socket is bound to.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    pub oif: Option<Spanned<String>>,
+    /// The link that the packet came by, or `lo` for the host's own.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    pub iif: Option<Spanned<String>>,
+    /// The first and the last user id of the socket's owner. Airtight's own is 0.
+    pub uid: Option<[u32; 2]>,
+    /// The protocol: `udp`, `tcp` or `icmp`.
+    pub protocol: Option<RuleProtocol>,
+    /// The source port.
+    pub sport: Option<u16>,
+    /// The destination port. Attempts go to 7, controls to 9.
+    pub dport: Option<u16>,
+    /// What is done with the packet. Without it: `table` is looked up.
+    #[serde(default, rename = "type")]
+    pub kind: RouteKind,
+    /// The table that is looked up.
+    pub table: Option<u32>,
+    /// The priority: lower comes first. Without it: before the main table.
+    pub priority: Option<u32>,
+}
+
+/// A protocol that a rule matches.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum RuleProtocol {
+    /// UDP.
+    Udp,
+    /// TCP.
+    Tcp,
+    /// ICMP, or ICMPv6 in IPv6 cells.
+    Icmp,
+}
+
+/// A router advertisement.
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Advertisement {
+    /// The link whose gateway sends it.
+    #[cfg_attr(feature = "cli", schemars(with = "String"))]
+    pub by: Spanned<String>,
+    /// A prefix said to be on the link (RFC 4861, section 4.6.2).
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    pub prefix: Option<Spanned<String>>,
+    /// A prefix said to be reached by this router (RFC 4191).
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    pub route: Option<Spanned<String>>,
+    /// Whether the router says to be a default router.
+    #[serde(default)]
+    pub default: bool,
+}
+
+/// A multicast route of the host under test.
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct MulticastRoute {
+    /// The link by which the group's packets come, or by which the host itself sends them.
+    #[cfg_attr(feature = "cli", schemars(with = "String"))]
+    pub from: Spanned<String>,
+    /// The link by which copies leave.
+    #[cfg_attr(feature = "cli", schemars(with = "String"))]
+    pub to: Spanned<String>,
+}
+
+/// A command line, run inside the laboratory.
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Line {
+    /// Where: `host`, or the link whose gateway runs it.
+    #[cfg_attr(feature = "cli", schemars(with = "String"))]
+    pub at: Spanned<String>,
+    /// The program and its arguments, divided by spaces. Placeholders as in a route's `to`, each
+    /// an argument of its own, are replaced by their addresses.
+    #[cfg_attr(feature = "cli", schemars(with = "String"))]
+    pub run: Spanned<String>,
 }
 
 /// The experiment that arms the trap.
@@ -96,6 +268,14 @@ pub struct Control {
     /// must be reached. If it does not, the trial is inconclusive.
     #[cfg_attr(feature = "cli", schemars(with = "String"))]
     pub unpinned: Spanned<String>,
+    /// Where the unpinned sender sends to. Without it: to where the case sends to. Needed where
+    /// the case's own destination cannot leave by the decoy without a pin.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    pub to: Option<Spanned<String>>,
+    /// The links by which an unpinned receiver must be reached. Without it: the decoy and the
+    /// link that the case injects by.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<Vec<String>>"))]
+    pub arrives: Option<Vec<Spanned<String>>>,
 }
 
 /// The axes: always arrays, never empty.
@@ -112,7 +292,7 @@ pub struct Matrix {
 }
 
 /// An address family.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Family {
@@ -120,6 +300,8 @@ pub enum Family {
     V4,
     /// IPv6.
     V6,
+    /// IPv4 by an AF_INET6 socket: its addresses are v4-mapped (RFC 4291, section 2.5.5.2).
+    Mapped,
 }
 
 /// What carries the attempt.
@@ -133,165 +315,39 @@ pub enum Transport {
     UdpConnected,
     /// TCP: connect(2), send(2), and an abortive close.
     Tcp,
-}
-
-/// A case: one pin and one expectation.
-#[derive(Clone, Debug, Deserialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct Case {
-    /// Its name: lower-case letters, digits and hyphens, unique in the file.
-    #[cfg_attr(feature = "cli", schemars(with = "String"))]
-    pub name: Spanned<String>,
-    /// What holds the socket to a link. Without it the socket is unpinned.
-    #[serde(default)]
-    pub pin: Pin,
-    /// A gateway opens the exchange: the pinned socket listens and answers, and its answers are
-    /// judged. Without it and `inject` the pinned socket is the client.
-    #[cfg_attr(feature = "cli", schemars(with = "Option<Approach>"))]
-    pub request: Option<Spanned<Approach>>,
-    /// A gateway injects a datagram or a SYN, and whether the pinned socket receives it is judged.
-    #[cfg_attr(feature = "cli", schemars(with = "Option<Approach>"))]
-    pub inject: Option<Spanned<Approach>>,
-    /// What is expected: `contained`, `leaked`, `refused` or `silent`; with `inject` `delivered`
-    /// or `refused`.
-    #[cfg_attr(feature = "cli", schemars(with = "Outcome"))]
-    pub expect: Spanned<Outcome>,
-    /// With `leaked`: the decoy that the frames are expected on.
-    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
-    pub through: Option<Spanned<String>>,
-    /// With `contained` and `leaked`: the link whose address the frames carry as their source.
-    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
-    pub source: Option<Spanned<String>>,
-    /// With `refused`: the error that the sender is given, by its name in errno(3).
-    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
-    pub errno: Option<Spanned<String>>,
-    /// With `contained`: what the frames are. Without it: `data`.
-    #[cfg_attr(feature = "cli", schemars(with = "Option<Carries>"))]
-    pub carries: Option<Spanned<Carries>>,
-    /// The cells of the matrix that the case is for. Without it: all.
-    #[cfg_attr(feature = "cli", schemars(with = "Option<Only>"))]
-    pub only: Option<Spanned<Only>>,
-    /// What the machine must be able to do, beside what the scenario needs.
-    #[serde(default)]
-    #[cfg_attr(feature = "cli", schemars(with = "Vec<String>"))]
-    pub needs: Vec<Spanned<String>>,
-    /// The kernels that the case is for, beside those of the scenario.
-    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
-    pub kernel: Option<Spanned<String>>,
-    /// A waiver: what is observed instead, and the link to what will mend it. Strict both ways.
-    #[cfg_attr(feature = "cli", schemars(with = "Option<Known>"))]
-    pub known: Option<Spanned<Known>>,
-}
-
-/// What holds a socket to a link. Pins compose: they are applied in the order of this list, all of
-/// them after socket(2) and before connect(2), listen(2) or sendto(2). A pin that the kernel
-/// refuses is an errno, part of the outcome.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct Pin {
-    /// SO_BINDTODEVICE (socket(7)) to this link's device.
-    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
-    pub device: Option<Spanned<String>>,
-    /// SO_BINDTODEVICE to this very name, which need not be a link's.
-    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
-    pub device_name: Option<Spanned<String>>,
-    /// SO_BINDTODEVICE to this link's device, passed as a whole `struct ifreq`.
-    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
-    pub ifreq: Option<Spanned<String>>,
-    /// SO_BINDTOIFINDEX (Linux 5.1) to this link's interface index.
-    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
-    pub index: Option<Spanned<String>>,
-    /// bind(2) to this link's address.
-    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
-    pub address: Option<Spanned<String>>,
-}
-
-/// How a gateway approaches the host under test. Its packets come from the target's address.
-#[derive(Clone, Debug, Deserialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct Approach {
-    /// The link by which the packets arrive.
-    #[cfg_attr(feature = "cli", schemars(with = "String"))]
-    pub by: Spanned<String>,
-    /// The link whose address of the host under test they are sent to.
-    #[cfg_attr(feature = "cli", schemars(with = "String"))]
-    pub to: Spanned<String>,
-}
-
-/// What the wires showed.
-#[derive(Clone, Copy, Debug, Deserialize, serde::Serialize, PartialEq, Eq, PartialOrd, Ord)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
-#[serde(rename_all = "kebab-case")]
-pub enum Outcome {
-    /// Frames of the attempt on an intended link, and none at all elsewhere.
-    Contained,
-    /// At least one frame, whatever it was, on a link that is not intended.
-    Leaked,
-    /// The sender was given an error and no frame appeared; the injected packet did not reach the
-    /// socket.
-    Refused,
-    /// The sender was told that all went well, and no frame appeared anywhere.
-    Silent,
-    /// The injected packet reached the socket.
-    Delivered,
-}
-
-/// What the contained frames are.
-#[derive(Clone, Copy, Debug, Deserialize, serde::Serialize, PartialEq, Eq)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
-#[serde(rename_all = "kebab-case")]
-pub enum Carries {
-    /// The attempt's own packets.
-    Data,
-    /// Only ARP or neighbour solicitations.
-    Neighbour,
-}
-
-/// A part of the matrix.
-#[derive(Clone, Debug, Deserialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct Only {
-    /// Of the axis `family`. Without it: all.
-    pub family: Option<Vec<Family>>,
-    /// Of the axis `transport`. Without it: all.
-    pub transport: Option<Vec<Transport>>,
-}
-
-/// A waiver for a deviation that is known.
-#[derive(Clone, Debug, Deserialize)]
-#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct Known {
-    /// The outcome that is observed for now. Once it is no longer, the waiver is stale.
-    pub outcome: Outcome,
-    /// The link to the issue that will end it.
-    pub until: String,
-}
-
-impl Outcome {
-    /// The outcome's word, as scenarios and reports have it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Outcome::Contained => "contained",
-            Outcome::Leaked => "leaked",
-            Outcome::Refused => "refused",
-            Outcome::Silent => "silent",
-            Outcome::Delivered => "delivered",
-        }
-    }
+    /// TCP with MPTCP (IPPROTO_MPTCP, RFC 8684).
+    Mptcp,
+    /// TCP whose SYN carries the data: sendto(2) with MSG_FASTOPEN (RFC 7413).
+    TcpFastopen,
+    /// A raw socket of protocol 253 (RFC 3692).
+    Raw,
+    /// A raw socket whose packets bring their own IPv4 header: IP_HDRINCL (raw(7)). IPv4 only.
+    RawHeader,
+    /// A ping socket: SOCK_DGRAM with IPPROTO_ICMP or IPPROTO_ICMPV6 (icmp(7)).
+    Ping,
+    /// A packet socket, SOCK_RAW: whole frames, whose link the destination address names by
+    /// `scope`, or bind(2) by `address` (packet(7)).
+    Packet,
+    /// A packet socket with PACKET_QDISC_BYPASS.
+    PacketBypass,
+    /// An AF_XDP socket that sends: whole frames, by the link that bind(2) by `address` names
+    /// (Documentation/networking/af_xdp.rst).
+    Xdp,
 }
 
 impl Family {
-    /// The family's word: `v4` or `v6`.
+    /// The family's word: `v4`, `v6` or `mapped`.
     pub fn word(self) -> &'static str {
         match self {
             Family::V4 => "v4",
             Family::V6 => "v6",
+            Family::Mapped => "mapped",
         }
+    }
+
+    /// Whether the wires carry IPv4.
+    pub fn is_v4(self) -> bool {
+        self != Family::V6
     }
 }
 
@@ -302,6 +358,24 @@ impl Transport {
             Transport::Udp => "udp",
             Transport::UdpConnected => "udp-connected",
             Transport::Tcp => "tcp",
+            Transport::Mptcp => "mptcp",
+            Transport::TcpFastopen => "tcp-fastopen",
+            Transport::Raw => "raw",
+            Transport::RawHeader => "raw-header",
+            Transport::Ping => "ping",
+            Transport::Packet => "packet",
+            Transport::PacketBypass => "packet-bypass",
+            Transport::Xdp => "xdp",
         }
+    }
+
+    /// Whether it sends whole frames, which are routed by nobody.
+    pub fn is_frames(self) -> bool {
+        matches!(self, Transport::Packet | Transport::PacketBypass | Transport::Xdp)
+    }
+
+    /// Whether it makes connections that are byte streams.
+    pub fn is_stream(self) -> bool {
+        matches!(self, Transport::Tcp | Transport::Mptcp | Transport::TcpFastopen)
     }
 }

@@ -1,0 +1,380 @@
+//! The scenario language's cases: pins, steps, approaches and expectations. The comments are the
+//! language's reference, as in `file`.
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::file::{Family, Route, Transport};
+
+/// A case: one pin, or steps, and one expectation.
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Case {
+    /// Its name: lower-case letters, digits and hyphens, unique in the file.
+    #[cfg_attr(feature = "cli", schemars(with = "String"))]
+    pub name: Spanned<String>,
+    /// What holds the socket to a link. Without it the socket is unpinned.
+    #[serde(default)]
+    pub pin: Pin,
+    /// Where the socket sends to: `{target}` (without it), `{elsewhere}`, `{group}`,
+    /// `{link-group}`, `{link-local}`, `{broadcast}`, `{loopback}`, `{foreign}`,
+    /// `{LINK.address}`, `{LINK.gateway}`, `{LINK.broadcast}` or `{LINK.link-local}`. Broadcast
+    /// addresses are IPv4's, `{link-group}` and link-local ones IPv6's.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    pub to: Option<Spanned<String>>,
+    /// How many bytes the socket sends at once, 64 to 65000: more than the link's 1500 is cut
+    /// into fragments. Without it: a few.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<u16>"))]
+    pub size: Option<Spanned<u16>>,
+    /// How many sockets make the attempt, one after the other, at most 256. Without it: one.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<u16>"))]
+    pub flows: Option<Spanned<u16>>,
+    /// A gateway opens the exchange: the pinned socket listens and answers, and its answers are
+    /// judged. Without it, `inject`, `provoke` and `steps` the pinned socket is the client.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<Approach>"))]
+    pub request: Option<Spanned<Approach>>,
+    /// A gateway injects a datagram or a connection, and whether the pinned socket receives it is
+    /// judged.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<Approach>"))]
+    pub inject: Option<Spanned<Approach>>,
+    /// A gateway provokes the kernel of the host under test into an answer, whose way is judged.
+    /// With a `pin` a pinned socket listens on the port; without one nobody does.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<Approach>"))]
+    pub provoke: Option<Spanned<Approach>>,
+    /// The attempt as a script, where order matters. The socket under test is open before the
+    /// first step.
+    #[serde(default)]
+    #[cfg_attr(feature = "cli", schemars(with = "Vec<Step>"))]
+    pub steps: Vec<Spanned<Step>>,
+    /// What is expected: `contained`, `leaked`, `refused` or `silent`; where reception is judged
+    /// `delivered` or `refused`.
+    #[cfg_attr(feature = "cli", schemars(with = "Outcome"))]
+    pub expect: Spanned<Outcome>,
+    /// With `leaked`: the decoy that the frames are expected on.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    pub through: Option<Spanned<String>>,
+    /// With `contained` and `leaked`: the link whose address the frames carry as their source, or
+    /// another address, such as `{foreign}` or `{loopback}`.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    pub source: Option<Spanned<String>>,
+    /// With `refused`: the error that the sender is given, by its name in errno(3).
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    pub errno: Option<Spanned<String>>,
+    /// With `errno`: the call that is given it: `sendto`, `connect`, `setsockopt(IP_UNICAST_IF`.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    pub call: Option<Spanned<String>>,
+    /// With `contained`: what the frames are. Without it: `data`.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<Carries>"))]
+    pub carries: Option<Spanned<Carries>>,
+    /// The cells of the matrix that the case is for. Without it: all.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<Only>"))]
+    pub only: Option<Spanned<Only>>,
+    /// What the machine must be able to do, beside what the scenario needs.
+    #[serde(default)]
+    #[cfg_attr(feature = "cli", schemars(with = "Vec<String>"))]
+    pub needs: Vec<Spanned<String>>,
+    /// The kernels that the case is for, beside those of the scenario.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    pub kernel: Option<Spanned<String>>,
+    /// A waiver: what is observed instead, and the link to what will mend it. Strict both ways.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<Known>"))]
+    pub known: Option<Spanned<Known>>,
+}
+
+/// What holds a socket to a link. Pins compose: they are applied in the order in which they are
+/// written, all of them after socket(2) and before connect(2), listen(2) or sendto(2). A pin that
+/// the kernel refuses is an errno, part of the outcome. Where a link is named, `{missing}` stands
+/// for an interface index that no device has.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Pin {
+    /// SO_BINDTODEVICE (socket(7)) to this link's device.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    pub device: Option<Spanned<String>>,
+    /// SO_BINDTODEVICE to this very name, which need not be a link's.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    pub device_name: Option<Spanned<String>>,
+    /// SO_BINDTODEVICE to this link's device, passed as a whole `struct ifreq`.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    pub ifreq: Option<Spanned<String>>,
+    /// SO_BINDTOIFINDEX (Linux 5.1) to this link's interface index.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    pub index: Option<Spanned<String>>,
+    /// bind(2) to this link's address, or to `{foreign}` (an address that nobody has),
+    /// `{loopback}` or `{LINK.link-local}`. A packet socket is bound to the link itself.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    pub address: Option<Spanned<String>>,
+    /// IP_UNICAST_IF (ip(7)) or IPV6_UNICAST_IF: the link for unicast packets.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    pub unicast_if: Option<Spanned<String>>,
+    /// IP_MULTICAST_IF (ip(7)) or IPV6_MULTICAST_IF (ipv6(7)): the link for multicast packets.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    pub multicast_if: Option<Spanned<String>>,
+    /// IP_PKTINFO or IPV6_PKTINFO as a control message with every packet.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<PacketInfo>"))]
+    pub pktinfo: Option<Spanned<PacketInfo>>,
+    /// IPV6_PKTINFO as an option of the socket (RFC 3542, section 6.2). IPv4 has no such option.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<PacketInfo>"))]
+    pub sticky_pktinfo: Option<Spanned<PacketInfo>>,
+    /// The link in the destination's address: sin6_scope_id, or sll_ifindex of a packet socket.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    pub scope: Option<Spanned<String>>,
+    /// SO_MARK (socket(7)) with this value.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<u32>"))]
+    pub mark: Option<Spanned<u32>>,
+    /// SO_MARK as a control message with every packet.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<u32>"))]
+    pub packet_mark: Option<Spanned<u32>>,
+    /// SO_DONTROUTE, or MSG_DONTROUTE with every packet: only to hosts on a link.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<DontRoute>"))]
+    pub dont_route: Option<Spanned<DontRoute>>,
+    /// IP_FREEBIND or IPV6_FREEBIND: bind(2) takes addresses that the host does not have.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<bool>"))]
+    pub freebind: Option<Spanned<bool>>,
+    /// IP_TRANSPARENT or IPV6_TRANSPARENT, likewise, and packets may be sent from them.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<bool>"))]
+    pub transparent: Option<Spanned<bool>>,
+    /// The hops that a packet may take: IP_TTL and IP_MULTICAST_TTL (ip(7)), or IPV6_UNICAST_HOPS
+    /// and IPV6_MULTICAST_HOPS. Without it the kernel's own: 64, and 1 for groups.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<u8>"))]
+    pub hops: Option<Spanned<u8>>,
+    /// SO_BROADCAST: packets may be sent to broadcast addresses.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<bool>"))]
+    pub broadcast: Option<Spanned<bool>>,
+    /// SO_REUSEPORT: several sockets share a port.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<bool>"))]
+    pub reuse_port: Option<Spanned<bool>>,
+    /// IP_MULTICAST_ALL or IPV6_MULTICAST_ALL: `false` refuses groups that this socket has not
+    /// joined.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<bool>"))]
+    pub multicast_all: Option<Spanned<bool>>,
+}
+
+/// What an IP_PKTINFO or IPV6_PKTINFO says. What is left out is zero.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct PacketInfo {
+    /// The link by which the packet is to leave.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    pub index: Option<Spanned<String>>,
+    /// The link whose address is the packet's source.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    pub source: Option<Spanned<String>>,
+    /// The control message of the other family than the socket's own: IP_PKTINFO on an AF_INET6
+    /// socket.
+    #[serde(default)]
+    pub as_v4: bool,
+}
+
+/// How a socket asks not to be routed by a gateway.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum DontRoute {
+    /// SO_DONTROUTE.
+    Option,
+    /// MSG_DONTROUTE.
+    Flag,
+}
+
+/// One step of an attempt: `on` which socket, and one other key.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// The socket, by the name that `open` gave it. Without it: the socket under test.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    pub on: Option<Spanned<String>>,
+    /// Opens another socket of this transport, by the name in `on`.
+    pub open: Option<Transport>,
+    /// Pins the socket.
+    pub pin: Option<Pin>,
+    /// A call of the socket that needs no other word.
+    pub call: Option<Call>,
+    /// connect(2) to this destination, written as a case's `to`.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    pub connect: Option<Spanned<String>>,
+    /// sendto(2) to this destination.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    pub send: Option<Spanned<String>>,
+    /// Joins a multicast group.
+    pub join: Option<Membership>,
+    /// A gateway's frame.
+    pub inject: Option<Approach>,
+    /// Adds a route to the host under test.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<Route>"))]
+    pub route: Option<Spanned<Route>>,
+    /// Waits for a frame that leaves by this link, sent by a timer or a workqueue of the kernel's;
+    /// at most 2.5 s.
+    #[serde(rename = "await")]
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    pub await_frame: Option<Spanned<String>>,
+}
+
+/// A call of a socket.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Call {
+    /// bind(2) to the port where that is not done, and for TCP listen(2).
+    Listen,
+    /// accept(2): the steps that follow concern the connection.
+    Accept,
+    /// send(2) on a connected socket or a connection.
+    Send,
+    /// recvfrom(2) or read(2), after accept(2) on a listener: whether the token has arrived is
+    /// what is judged. The last step.
+    Receive,
+    /// Receives, and answers whoever has sent.
+    Answer,
+    /// shutdown(2) and close(2), without lingering: the kernel ends the connection in order.
+    Close,
+    /// close(2) of the listener that a connection came from.
+    CloseListener,
+}
+
+/// A membership of a multicast group.
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Membership {
+    /// The group, `{group}` or `{link-group}`.
+    #[cfg_attr(feature = "cli", schemars(with = "String"))]
+    pub group: Spanned<String>,
+    /// The link on which it is joined. Without it: index 0, and the kernel chooses.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    pub by: Option<Spanned<String>>,
+}
+
+/// How a gateway approaches the host under test.
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Approach {
+    /// The link by which the packets arrive.
+    #[cfg_attr(feature = "cli", schemars(with = "String"))]
+    pub by: Spanned<String>,
+    /// The link whose address of the host under test they are sent to, or another destination,
+    /// written as a case's `to`.
+    #[cfg_attr(feature = "cli", schemars(with = "String"))]
+    pub to: Spanned<String>,
+    /// Where they come from. Without it: `{target}`.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    pub from: Option<Spanned<String>>,
+    /// What they are. Without it: `opening`.
+    #[serde(default)]
+    pub frame: FrameKind,
+    /// How many, each from a port of its own, at most 256. Without it: one.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<u16>"))]
+    pub flows: Option<Spanned<u16>>,
+}
+
+/// A gateway's frame. TCP segments continue the connection that the script has, from its last
+/// sequence number.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum FrameKind {
+    /// A datagram with the token. With TCP: a SYN, and where it is answered the segment that
+    /// completes the handshake and carries the token.
+    #[default]
+    Opening,
+    /// A SYN.
+    Syn,
+    /// The segment that completes the handshake, without data.
+    Ack,
+    /// The next segment, with the token as its data.
+    Data,
+    /// FIN and ACK.
+    Fin,
+    /// RST.
+    Rst,
+    /// An acknowledgement whose sequence number lies outside the window.
+    StaleAck,
+    /// An acknowledgement of what was never sent.
+    BadAck,
+    /// An ICMP or ICMPv6 echo request.
+    EchoRequest,
+    /// An ICMP or ICMPv6 redirect that quotes the last packet of the attempt, and names another
+    /// gateway on the link.
+    Redirect,
+    /// ICMP fragmentation needed, or ICMPv6 packet too big, that quotes the last packet.
+    TooBig,
+    /// An ARP request or neighbour solicitation for the address in `to`.
+    WhoHas,
+}
+
+/// What the wires showed.
+#[derive(Clone, Copy, Debug, Deserialize, serde::Serialize, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Frames of the attempt on an intended link, and none at all elsewhere.
+    Contained,
+    /// At least one frame, whatever it was, on a link that is not intended.
+    Leaked,
+    /// The sender was given an error and no frame appeared; the injected packet did not reach the
+    /// socket.
+    Refused,
+    /// The sender was told that all went well, and no frame appeared anywhere.
+    Silent,
+    /// The injected packet reached the socket.
+    Delivered,
+}
+
+/// What the contained frames are.
+#[derive(Clone, Copy, Debug, Deserialize, serde::Serialize, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Carries {
+    /// The attempt's own packets.
+    Data,
+    /// Only ARP or neighbour solicitations.
+    Neighbour,
+}
+
+/// A part of the matrix.
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Only {
+    /// Of the axis `family`. Without it: all.
+    pub family: Option<Vec<Family>>,
+    /// Of the axis `transport`. Without it: all.
+    pub transport: Option<Vec<Transport>>,
+}
+
+/// A waiver for a deviation that is known.
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Known {
+    /// The outcome that is observed for now. Once it is no longer, the waiver is stale.
+    pub outcome: Outcome,
+    /// The link to the issue that will end it.
+    pub until: String,
+}
+
+impl Case {
+    /// Whether reception is judged, and not the way out.
+    pub fn judges_reception(&self) -> bool {
+        let receives = |step: &Spanned<Step>| step.get_ref().call == Some(Call::Receive);
+        self.inject.is_some() || self.steps.iter().any(receives)
+    }
+}
+
+impl Outcome {
+    /// The outcome's word, as scenarios and reports have it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Outcome::Contained => "contained",
+            Outcome::Leaked => "leaked",
+            Outcome::Refused => "refused",
+            Outcome::Silent => "silent",
+            Outcome::Delivered => "delivered",
+        }
+    }
+}

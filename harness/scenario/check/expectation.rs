@@ -1,0 +1,100 @@
+//! What is expected of a case, and whether it can be.
+
+use std::ops::Range;
+
+use super::{Cells, Checker, span};
+use crate::scenario::attempt::{Case, Outcome};
+use crate::scenario::diagnostic::accepted_words;
+
+/// What can come of it where the way out is judged.
+const WAYS_OUT: &[Outcome] =
+    &[Outcome::Contained, Outcome::Leaked, Outcome::Refused, Outcome::Silent];
+/// What can come of it where reception is judged.
+const RECEPTIONS: &[Outcome] = &[Outcome::Delivered, Outcome::Refused];
+
+impl Checker<'_> {
+    pub(super) fn expectation(&mut self, case: &Case, cells: &Cells) {
+        let outcome = *case.expect.get_ref();
+        let (accepted, judged) = match case.judges_reception() {
+            true => (RECEPTIONS, "reception is judged"),
+            false => (WAYS_OUT, "the way out is judged"),
+        };
+        if !accepted.contains(&outcome) {
+            let message = format!("`{}` cannot be the outcome where {judged}", outcome.word());
+            let help = format!("accepted: {}", list(accepted, ", "));
+            self.fault(case.expect.span(), message, help);
+        }
+        if let Some(known) = &case.known
+            && (known.get_ref().outcome == outcome || !accepted.contains(&known.get_ref().outcome))
+        {
+            self.fault(
+                known.span(),
+                "the waiver's outcome is the expected one, or cannot be",
+                "name the outcome that is observed instead of the expected one",
+            );
+        }
+        if let Some(through) = &case.through
+            && self.link(through)
+            && self.intended(through.get_ref())
+        {
+            let message = format!("`{}` is intended: frames on it do not leak", through.get_ref());
+            self.fault(through.span(), message, accepted_words("", self.decoys()));
+        }
+        if let Some(source) = &case.source {
+            self.address_or_link(source, &cells.families);
+        }
+        if let Some(errno) = &case.errno
+            && crate::errno::from_name(errno.get_ref()).is_none()
+        {
+            let help = accepted_words(errno.get_ref(), crate::errno::names());
+            self.fault(errno.span(), format!("unknown errno `{}`", errno.get_ref()), help);
+        }
+        let said = case.errno.is_some() || case.call.is_some();
+        if outcome == Outcome::Refused && !case.judges_reception() && !said {
+            let help = "add the `errno` that the sender is given: another error is no proof";
+            self.fault(case.expect.span(), "`refused` does not say with what error", help);
+        }
+        self.call(case);
+        self.fits(case, outcome);
+    }
+
+    fn call(&mut self, case: &Case) {
+        let Some(call) = &case.call else { return };
+        if call.get_ref().trim().is_empty() {
+            let help = "the call as the record has it: `sendto`, `connect`, `setsockopt(...`";
+            self.fault(call.span(), "the call is empty", help);
+        } else if case.errno.is_none() {
+            let help = "add the `errno` that the call is given";
+            self.fault(call.span(), "`call` says nothing without `errno`", help);
+        }
+    }
+
+    /// A key that the expected outcome leaves without effect is a fault: it would look proved.
+    fn fits(&mut self, case: &Case, outcome: Outcome) {
+        let frames = [Outcome::Contained, Outcome::Leaked].as_slice();
+        type Fit<'a> = (&'a str, Option<Range<usize>>, &'a [Outcome]);
+        let fits: [Fit<'_>; 5] = [
+            ("through", span(&case.through), &[Outcome::Leaked]),
+            ("source", span(&case.source), frames),
+            ("errno", span(&case.errno), &[Outcome::Refused]),
+            // Without `errno` there is a fault already.
+            ("call", span(&case.call).filter(|_| case.errno.is_some()), &[Outcome::Refused]),
+            ("carries", span(&case.carries), &[Outcome::Contained]),
+        ];
+        for (key, span, outcomes) in fits {
+            if let Some(span) = span
+                && !outcomes.contains(&outcome)
+            {
+                self.fault(
+                    span,
+                    format!("`{key}` says nothing beside `{}`", outcome.word()),
+                    format!("it goes with expect = {}", list(outcomes, " or ")),
+                );
+            }
+        }
+    }
+}
+
+fn list(outcomes: &[Outcome], between: &str) -> String {
+    outcomes.iter().map(|o| format!("`{}`", o.word())).collect::<Vec<_>>().join(between)
+}
