@@ -4,10 +4,15 @@
 //! A laboratory belongs to the thread that builds it, which nobody else may use: the thread
 //! changes its namespace. When it is dropped, the kernel reclaims all of it.
 
+mod command;
+mod multicast;
 mod netlink;
+mod routes;
 mod sysctl;
 
+use std::fs;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 
 use anyhow::{Context, Result, anyhow};
 use netns_rs::NetNs;
@@ -18,14 +23,13 @@ use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessa
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
-use rtnetlink::packet_route::route::{RouteMessage, RouteScope};
 use rtnetlink::packet_route::{AddressFamily, route::RouteType};
-use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::host::Left;
-use crate::plan::{Case, Exchange, Link, Route};
-use crate::scenario::{Family, Neighbours};
+use crate::plan::{Case, Hop, Link, Route, RouteQuery};
+use crate::scenario::{Family, Neighbours, RouteKind};
 use netlink::Netlink;
 
 pub use sysctl::Baseline;
@@ -36,6 +40,8 @@ pub struct Lab {
     host: Space,
     gateways: Vec<Space>,
     case: Case,
+    /// Keeps the host under test a multicast router.
+    router: Option<OwnedFd>,
 }
 
 /// One namespace: its descriptor and a conversation with it.
@@ -60,62 +66,88 @@ impl Lab {
             let name = format!("the gateway of {}", link.name);
             gateways.push(Space::new(&runtime, &name, case.family, baseline)?);
         }
-        let lab = Lab { runtime, host, gateways, case: case.clone() };
+        let lab = Lab { runtime, host, gateways, case: case.clone(), router: None };
         for (link, gateway) in lab.case.links.iter().zip(&lab.gateways) {
             let what = format!("create link {}", link.name);
             lab.host.netlink.create(&lab.runtime, Message::NewLink(veth(link, gateway)), &what)?;
         }
+        if !case.sysctls.is_empty() {
+            lab.host.inside(|| set(&case.sysctls))??;
+        }
         Ok(lab)
     }
 
-    /// Brings the links up and gives them addresses, neighbours and routes. Captures that are to
-    /// see everything must be open before.
-    pub fn raise(&self) -> Result<()> {
+    /// Brings the links up and gives them addresses, neighbours, routes and rules. Captures that
+    /// are to see everything must be open before.
+    pub fn raise(&mut self) -> Result<()> {
         let case = &self.case;
-        // Without ARP while its addresses are set, a device joins no solicited-node group, and
-        // so no MLD report disturbs the wire. Permanent neighbours make up for the group.
-        let silent = case.family == Family::V6;
+        // A device without neighbour discovery joins no solicited-node group for its addresses, and
+        // so no MLD report disturbs the wire, neither at once nor by a timer (addrconf_join_solict
+        // and mld_ifc_event in net/ipv6). Permanent neighbours make up for it. Where neighbours are
+        // to be learned, the reports are waited for instead.
+        let silent = case.family == Family::V6 && case.neighbours == Neighbours::Permanent;
         for (at, link) in case.links.iter().enumerate() {
             self.host.up(&self.runtime, link.index, &link.name, silent)?;
             self.gateways[at].up(&self.runtime, link.index, &link.name, false)?;
         }
         for (at, link) in case.links.iter().enumerate() {
             self.host.address(&self.runtime, link, link.address, link.prefix_length)?;
+            if case.link_local {
+                self.host.address(
+                    &self.runtime,
+                    link,
+                    link.link_local.into(),
+                    LINK_LOCAL_LENGTH,
+                )?;
+            }
             self.gateway(at, link)?;
         }
-        if silent {
+        if case.family == Family::V6 {
             self.settle_addresses()?;
         }
-        for link in &case.links {
-            if case.neighbours == Neighbours::Permanent {
-                for address in [link.gateway, case.target] {
-                    self.host.neighbour(&self.runtime, link, address, link.far_mac)?;
+        if case.neighbours == Neighbours::Permanent {
+            for link in &case.links {
+                let own = [link.address, link.gateway];
+                let others = case.neighbour_addresses.iter().filter(|a| !own.contains(a));
+                for address in std::iter::once(&link.gateway).chain(others) {
+                    self.host.neighbour(&self.runtime, link, *address, link.far_mac)?;
                 }
             }
         }
-        for route in &case.routes {
-            self.host.route(&self.runtime, route, &case.links)?;
+        // A preferred source must be in use, and a loopback address is lo's.
+        self.host.up(&self.runtime, LOOPBACK, "lo", false)?;
+        case.routes.iter().try_for_each(|route| self.add_route(route))?;
+        let family = family_of(case.target);
+        for rule in &case.rules {
+            let what = format!("add a rule in {}: {rule:?}", self.host.name);
+            let message = Message::NewRule(routes::rule_message(rule, family));
+            self.host.netlink.create(&self.runtime, message, &what)?;
         }
-        self.host.up(&self.runtime, LOOPBACK, "lo", false)
+        for line in &case.lines {
+            let space = line.gateway.map_or(&self.host, |at| &self.gateways[at]);
+            space
+                .inside(|| command::run(&line.words))?
+                .with_context(|| format!("in {}", space.name))?;
+        }
+        if !case.multicast_routes.is_empty() {
+            self.router = Some(self.host.inside(|| multicast::open(case))??);
+        }
+        Ok(())
     }
 
-    /// Waits until every IPv6 address is in use, and only then lets the host's devices resolve
-    /// neighbours again.
+    /// Waits until every IPv6 address is in use.
     fn settle_addresses(&self) -> Result<()> {
         let (case, runtime) = (&self.case, &self.runtime);
         let what = |space: &Space| format!("take the addresses of {} into use", space.name);
-        let near = case.links.iter().map(|link| (link.index, link.address)).collect();
-        self.host.netlink.addresses_in_use(runtime, near, &what(&self.host))?;
+        let near = case.links.iter().flat_map(|link| {
+            let link_local = case.link_local.then_some(link.link_local.into());
+            std::iter::once(link.address).chain(link_local).map(|address| (link.index, address))
+        });
+        self.host.netlink.addresses_in_use(runtime, near.collect(), &what(&self.host))?;
         for (link, gateway) in case.links.iter().zip(&self.gateways) {
-            let target = (case.exchange == Exchange::Send).then_some(case.target);
-            let far = std::iter::once(link.gateway).chain(target);
-            let far = far.map(|address| (link.index, address)).collect();
+            let far = std::iter::once(&link.gateway).chain(&case.owned);
+            let far = far.map(|address| (link.index, *address)).collect();
             gateway.netlink.addresses_in_use(runtime, far, &what(gateway))?;
-        }
-        for link in &case.links {
-            let message = LinkUnspec::new_with_index(link.index).arp(true).build();
-            let what = format!("switch ARP on for {}", link.name);
-            self.host.netlink.change(runtime, Message::SetLink(message), &what)?;
         }
         Ok(())
     }
@@ -124,28 +156,79 @@ impl Lab {
     /// host; where it is played by crafted frames it does not own the target, and must take what
     /// is sent there without a word (IPv6 would answer that there is no route).
     fn gateway(&self, at: usize, link: &Link) -> Result<()> {
-        let (space, runtime) = (&self.gateways[at], &self.runtime);
+        let (space, runtime, case) = (&self.gateways[at], &self.runtime, &self.case);
         space.address(runtime, link, link.gateway, link.prefix_length)?;
         space.neighbour(runtime, link, link.address, link.near_mac)?;
-        if self.case.exchange != Exchange::Send {
-            let what = format!("make {} silent", space.name);
-            let sink = RouteMessageBuilder::<IpAddr>::new()
-                .destination_prefix(unspecified(self.case.family), 0)
-                .map_err(|error| anyhow!("{what}: {error}"))?
-                .kind(RouteType::BlackHole);
-            return space.netlink.create(runtime, Message::NewRoute(sink.build()), &what);
+        if case.link_local {
+            space.neighbour(runtime, link, link.link_local.into(), link.near_mac)?;
         }
-        let width = if self.case.target.is_ipv4() { 32 } else { 128 };
-        space.address(runtime, link, self.case.target, width)?;
-        let back = Route {
-            to: (unspecified(self.case.family), 0),
-            link: 0,
-            gatewayed: true,
+        let everything = (unspecified(case.family), 0);
+        let mut back = Route {
+            to: everything,
+            kind: RouteKind::Blackhole,
+            hops: Vec::new(),
+            source: None,
             metric: None,
             table: None,
         };
-        let towards = Link { gateway: link.address, ..link.clone() };
-        space.route(runtime, &back, std::slice::from_ref(&towards))
+        if !case.played {
+            for address in &case.owned {
+                let whole = if address.is_ipv4() { 32 } else { 128 };
+                let local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+                let length = if local { LINK_LOCAL_LENGTH } else { whole };
+                space.address(runtime, link, *address, length)?;
+            }
+            back.kind = RouteKind::Unicast;
+            back.hops = vec![Hop { link: at, gateway: Some(link.address), onlink: false }];
+        }
+        space.route(runtime, &back, &case.links)
+    }
+
+    /// Adds a route to the host under test.
+    pub fn add_route(&self, route: &Route) -> Result<()> {
+        self.host.route(&self.runtime, route, &self.case.links)
+    }
+
+    /// The kernel's own decision on which way a packet takes, in the words of ip-route(8); its
+    /// refusal is an answer too.
+    pub fn route_decision(&self, query: &RouteQuery) -> Result<String> {
+        let what = format!("ask for the route to {}", query.to);
+        let message = Message::GetRoute(routes::query_message(query));
+        match self.host.netlink.question(&self.runtime, message, &what)? {
+            Ok(Message::NewRoute(answer)) => {
+                Ok(routes::describe(query.to, &answer, &self.case.links))
+            }
+            Ok(other) => Err(anyhow!("{what}: the answer is no route: {other:?}")),
+            Err(errno) => Ok(format!("{}: {errno}", query.to)),
+        }
+    }
+
+    /// The addresses that the host under test is asking its neighbours for, without an answer yet.
+    pub fn unresolved(&self) -> Result<Vec<String>> {
+        if self.case.neighbours == Neighbours::Permanent {
+            return Ok(Vec::new());
+        }
+        let mut message = NeighbourMessage::default();
+        message.header.family = family_of(self.case.target);
+        let what = format!("list the neighbours of {}", self.host.name);
+        let answers =
+            self.host.netlink.list(&self.runtime, Message::GetNeighbour(message), &what)?;
+        let unresolved = answers.into_iter().filter_map(|answer| {
+            let Message::NewNeighbour(entry) = answer else { return None };
+            if entry.header.state != NeighbourState::Incomplete {
+                return None;
+            }
+            let link = self.case.links.iter().find(|l| l.index == entry.header.ifindex)?;
+            let address = entry.attributes.iter().find_map(|attribute| match attribute {
+                NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => Some(v4.to_string()),
+                NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => {
+                    Some(v6.to_string())
+                }
+                _ => None,
+            })?;
+            Some(format!("{address} on {}", link.name))
+        });
+        Ok(unresolved.collect())
     }
 
     /// Runs `action` on this thread, inside the namespace of the host under test.
@@ -185,6 +268,8 @@ impl Lab {
     }
 }
 
+/// The length of a link-local prefix, in bits.
+const LINK_LOCAL_LENGTH: u8 = 64;
 /// The interface index of the loopback device of every namespace.
 const LOOPBACK: u32 = 1;
 
@@ -247,37 +332,20 @@ impl Space {
     }
 
     fn route(&self, runtime: &Runtime, route: &Route, links: &[Link]) -> Result<()> {
-        let link = &links[route.link];
         let (to, length) = route.to;
-        let what = format!(
-            "add route {to}/{length} {} {} in {}",
-            if route.gatewayed { "via" } else { "dev" },
-            link.name,
-            self.name
-        );
-        let message = route_message(route, link).with_context(|| what.clone())?;
-        self.netlink.create(runtime, Message::NewRoute(message), &what)
+        let what = || format!("add route {to}/{length} in {}", self.name);
+        let message = routes::route_message(route, links).with_context(what)?;
+        self.netlink.append(runtime, Message::NewRoute(message), &what())
     }
 }
 
-fn route_message(route: &Route, link: &Link) -> Result<RouteMessage> {
-    let (to, length) = route.to;
-    let mut builder = RouteMessageBuilder::<IpAddr>::new()
-        .destination_prefix(to, length)
-        .map_err(|error| anyhow!("{error}"))?
-        .output_interface(link.index);
-    if route.gatewayed {
-        builder = builder.gateway(link.gateway).map_err(|error| anyhow!("{error}"))?;
-    } else if to.is_ipv4() {
-        builder = builder.scope(RouteScope::Link);
+/// Writes settings of the calling thread's namespace, each below /proc/sys.
+fn set(settings: &[(String, String)]) -> Result<()> {
+    for (name, value) in settings {
+        let path = format!("/proc/sys/{name}");
+        fs::write(&path, value).with_context(|| format!("write {value} to {path}"))?;
     }
-    if let Some(metric) = route.metric {
-        builder = builder.priority(metric);
-    }
-    if let Some(table) = route.table {
-        builder = builder.table_id(table);
-    }
-    Ok(builder.build())
+    Ok(())
 }
 
 fn veth(link: &Link, gateway: &Space) -> LinkMessage {
@@ -300,9 +368,25 @@ fn family_of(address: IpAddr) -> AddressFamily {
 
 fn unspecified(family: Family) -> IpAddr {
     match family {
-        Family::V4 => IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+        Family::V4 | Family::Mapped => IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
         Family::V6 => IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
     }
+}
+
+/// Adds a rule for another user than our own in the calling thread's namespace, which should be a
+/// throwaway one. Without root a user namespace has no other user.
+pub(crate) fn try_user_rule() -> Result<()> {
+    let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
+    let netlink = Netlink::open(&runtime)?;
+    let rule = crate::plan::Rule { uid: Some([1, 1]), table: Some(100), ..Default::default() };
+    let message = Message::NewRule(routes::rule_message(&rule, AddressFamily::Inet));
+    netlink.create(&runtime, message, "add a rule for user 1")
+}
+
+/// Runs a command line in the calling thread's namespace, which should be a throwaway one.
+pub(crate) fn try_line(line: &str) -> Result<()> {
+    let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+    command::run(&words)
 }
 
 /// Makes a device of this kind (`vrf`, `macvlan`, ...) in the calling thread's namespace, which

@@ -9,8 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use futures_util::{Stream, StreamExt};
 use rtnetlink::packet_core::{
-    ErrorMessage, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage,
-    NetlinkPayload,
+    ErrorMessage, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST,
+    NetlinkMessage, NetlinkPayload,
 };
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::AddressAttribute;
@@ -55,6 +55,16 @@ impl Netlink {
         self.ask(runtime, message, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK, what).map(drop)
     }
 
+    /// Asks for something new beside what exists already.
+    pub(super) fn append(
+        &self,
+        runtime: &Runtime,
+        message: RouteNetlinkMessage,
+        what: &str,
+    ) -> Result<()> {
+        self.ask(runtime, message, NLM_F_CREATE | NLM_F_APPEND | NLM_F_ACK, what).map(drop)
+    }
+
     /// Asks for a change of something that exists.
     pub(super) fn change(
         &self,
@@ -73,6 +83,41 @@ impl Netlink {
         what: &str,
     ) -> Result<RouteNetlinkMessage> {
         self.ask(runtime, message, 0, what)?.ok_or_else(|| anyhow!("{what}: no answer"))
+    }
+
+    /// Asks a question that the kernel may refuse: its refusal is the error's name.
+    pub(super) fn question(
+        &self,
+        runtime: &Runtime,
+        message: RouteNetlinkMessage,
+        what: &str,
+    ) -> Result<Result<RouteNetlinkMessage, String>> {
+        let answer = self.answers(runtime, message, 0, what)?.into_iter().next();
+        match answer {
+            Some(NetlinkPayload::InnerMessage(message)) => Ok(Ok(message)),
+            Some(NetlinkPayload::Error(error)) if error.code.is_some() => {
+                Ok(Err(crate::errno::name(-error.raw_code())))
+            }
+            other => Err(anyhow!("{what}: unexpected answer {other:?}")),
+        }
+    }
+
+    /// Asks for every object of a kind.
+    pub(super) fn list(
+        &self,
+        runtime: &Runtime,
+        message: RouteNetlinkMessage,
+        what: &str,
+    ) -> Result<Vec<RouteNetlinkMessage>> {
+        let answers = self.answers(runtime, message, NLM_F_DUMP, what)?;
+        let objects = answers.into_iter().filter_map(|answer| match answer {
+            NetlinkPayload::InnerMessage(message) => Some(Ok(message)),
+            NetlinkPayload::Error(error) if error.code.is_some() => {
+                Some(Err(anyhow!("{what}: {}", explain(&error))))
+            }
+            _ => None,
+        });
+        objects.collect()
     }
 
     /// Waits until the kernel has told that all of these IPv6 addresses are in use. It takes them
@@ -118,16 +163,7 @@ impl Netlink {
         flags: u16,
         what: &str,
     ) -> Result<Option<RouteNetlinkMessage>> {
-        let mut request = NetlinkMessage::from(message);
-        request.header.flags = NLM_F_REQUEST | flags;
-        let mut handle = self.handle.clone();
-        let mut answers = handle.request(request).map_err(|error| anyhow!("{what}: {error}"))?;
-        let answer =
-            runtime.block_on(async { tokio::time::timeout(ANSWER_WITHIN, answers.next()).await });
-        let Ok(answer) = answer else {
-            bail!("{what}: the kernel did not answer within {ANSWER_WITHIN:?}");
-        };
-        match answer.map(|message| message.payload) {
+        match self.answers(runtime, message, flags, what)?.into_iter().next() {
             None => Ok(None),
             Some(NetlinkPayload::InnerMessage(message)) => Ok(Some(message)),
             Some(NetlinkPayload::Error(error)) if error.code.is_some() => {
@@ -136,6 +172,32 @@ impl Netlink {
             Some(NetlinkPayload::Error(_) | NetlinkPayload::Done(_)) => Ok(None),
             Some(other) => Err(anyhow!("{what}: unexpected answer {other:?}")),
         }
+    }
+
+    /// The kernel's answers to a request: one, or, to a dump, all.
+    fn answers(
+        &self,
+        runtime: &Runtime,
+        message: RouteNetlinkMessage,
+        flags: u16,
+        what: &str,
+    ) -> Result<Vec<NetlinkPayload<RouteNetlinkMessage>>> {
+        let mut request = NetlinkMessage::from(message);
+        request.header.flags = NLM_F_REQUEST | flags;
+        let mut handle = self.handle.clone();
+        let mut answers = handle.request(request).map_err(|error| anyhow!("{what}: {error}"))?;
+        let collect = async {
+            let mut all = Vec::new();
+            while let Some(answer) = answers.next().await {
+                all.push(answer.payload);
+                if flags & NLM_F_DUMP != NLM_F_DUMP {
+                    break;
+                }
+            }
+            all
+        };
+        let all = runtime.block_on(async { tokio::time::timeout(ANSWER_WITHIN, collect).await });
+        all.map_err(|_| anyhow!("{what}: the kernel did not answer within {ANSWER_WITHIN:?}"))
     }
 }
 

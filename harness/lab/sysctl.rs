@@ -31,6 +31,8 @@ const COMMON: &[(&str, &str)] = &[
     ("ipv4/conf/default/ignore_routes_with_linkdown", "0"),
     ("ipv4/fwmark_reflect", "0"),
     ("ipv4/tcp_fwmark_accept", "0"),
+    // A membership is reported once: what is reported again later would disturb a wire.
+    ("ipv4/igmp_qrv", "1"),
 ];
 
 /// Without IPv6 there is no neighbour discovery to disturb an IPv4 wire.
@@ -50,6 +52,7 @@ const V6: &[(&str, &str)] = &[
     ("ipv6/conf/default/accept_dad", "0"),
     ("ipv6/conf/default/dad_transmits", "0"),
     ("ipv6/conf/default/router_solicitations", "0"),
+    ("ipv6/mld_qrv", "1"),
 ];
 
 /// Which of the settings a fresh namespace does not have by itself, read once.
@@ -82,7 +85,7 @@ impl Baseline {
     /// Sets the calling thread's fresh namespace.
     pub(super) fn settle(&self, family: Family) -> Result<()> {
         let settings = match family {
-            Family::V4 => &self.v4,
+            Family::V4 | Family::Mapped => &self.v4,
             Family::V6 => &self.v6,
         };
         for (path, value) in settings {
