@@ -279,6 +279,55 @@ impl<'a> Captures<'a> {
         Ok(true)
     }
 
+    /// Waits until the link at place `at` has carried more than `count` frames of the attempt that
+    /// are no sentinels, at most `within`. Tells whether it has.
+    pub(crate) fn await_frame(
+        &mut self,
+        at: usize,
+        count: usize,
+        within: Duration,
+    ) -> Result<bool> {
+        let deadline = Instant::now() + within;
+        loop {
+            self.read()?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            if self.attempted(at) > count || left.is_zero() {
+                return Ok(self.attempted(at) > count);
+            }
+            self.poll(left)?;
+        }
+    }
+
+    /// Waits until every link has carried a report of a multicast membership, at most `within`
+    /// each. Tells whether all have.
+    pub(crate) fn await_memberships(&mut self, within: Duration) -> Result<bool> {
+        let deadline = Instant::now() + within;
+        let reported = |frames: &[Frame], at: usize| {
+            frames.iter().any(|frame| frame.link == at && decode(&frame.bytes).membership())
+        };
+        for at in 0..self.links.len() {
+            loop {
+                self.read()?;
+                if reported(&self.frames, at) {
+                    break;
+                }
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Ok(false);
+                }
+                self.poll(left)?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// How many frames of the attempt that are no sentinels the link at place `at` has carried.
+    fn attempted(&self, at: usize) -> usize {
+        let ours =
+            |frame: &&Frame| frame.link == at && !frame.sentinel && frame.phase >= Phase::Attempt;
+        self.frames.iter().filter(ours).count()
+    }
+
     /// The frames read so far, link by link in the order of the wire.
     pub fn frames(&self) -> &[Frame] {
         &self.frames

@@ -1,24 +1,23 @@
-//! Makes one attempt with a pinned socket, in the calling thread's namespace, and tells what the
-//! kernel answered to each call. It does not know which link is intended, or what was captured.
+//! Makes an attempt with sockets of the calling thread's namespace, step by step, and tells what
+//! the kernel answered to each call. It does not know which link is intended, or what was captured.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+mod options;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
+use etherparse::PacketBuilder;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, SockaddrStorage, accept4, bind, connect,
-    getsockopt, listen, recvfrom, send, sendto, socket, sockopt,
+    AddressFamily, Backlog, MsgFlags, SockFlag, SockaddrStorage, accept4, bind, connect,
+    getsockname, getsockopt, listen, recvfrom, sockopt,
 };
 
-use crate::plan::PinCall;
-use crate::scenario::{Family, Transport};
-use crate::sys;
-
-/// How long a TCP connection may take. The wires are synchronous: an answer that is not there at
-/// once comes with a retransmission, after 1 s, or not at all.
-const CONNECT_WITHIN: Duration = Duration::from_millis(200);
+use crate::plan::{Link, PinCall, RAW_PROTOCOL, Step};
+use crate::scenario::{DontRoute, Family, Transport};
+use crate::sys::{self, Control, Xdp};
 
 /// One call that an attempt made, and what the kernel answered.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -46,29 +45,120 @@ impl Attempt {
     pub fn errno(&self) -> Option<&str> {
         self.calls.last()?.errno.as_deref()
     }
+
+    /// The call that was given the error that ended the attempt.
+    pub fn refused_call(&self) -> Option<&str> {
+        self.calls.last().filter(|call| call.errno.is_some()).map(|call| call.call.as_str())
+    }
 }
 
-/// How a socket is to be made.
+/// What an attempt's sockets are told.
 #[derive(Clone, Copy, Debug)]
 pub struct Recipe<'a> {
     /// The address family.
     pub family: Family,
-    /// The transport.
-    pub transport: Transport,
-    /// The calls that pin it.
-    pub pin: &'a [PinCall],
+    /// The port that is sent to, or listened on.
+    pub port: u16,
+    /// What is sent.
+    pub payload: &'a [u8],
+    /// What a received payload must contain.
+    pub token: &'a [u8],
+    /// The links, for whole frames: the first of them gives the source address.
+    pub links: &'a [Link],
+    /// How long a connection may take. The wires are synchronous: an answer that is not there at
+    /// once comes with a retransmission, after 1 s, or not at all.
+    pub connect_within: Duration,
 }
 
-/// A socket that the calls of a recipe have been applied to.
-struct Pinned<'a> {
-    recipe: Recipe<'a>,
+/// A socket, and what was told to it for the packets that it will send.
+struct Socket {
+    transport: Transport,
     fd: Option<OwnedFd>,
+    /// In place of `fd` for AF_XDP.
+    xdp: Option<Xdp>,
+    /// The listener that the connection in `fd` came from.
+    listener: Option<OwnedFd>,
+    listens: bool,
+    bound: bool,
+    source: Option<IpAddr>,
+    /// The interface index in destinations, or that a packet socket is bound to.
+    scope: u32,
+    control: Vec<Control>,
+    flags: i32,
+    connected: Option<SocketAddr>,
+}
+
+/// Makes an attempt's calls, and takes notes.
+pub struct Sender<'a> {
+    recipe: Recipe<'a>,
+    sockets: Vec<Socket>,
+    /// For each socket, whether it will listen: it is then bound to the port.
+    listens: Vec<usize>,
     attempt: Attempt,
 }
 
-impl<'a> Pinned<'a> {
-    fn new(recipe: Recipe<'a>) -> Pinned<'a> {
-        Pinned { recipe, fd: None, attempt: Attempt::default() }
+impl<'a> Sender<'a> {
+    /// Prepares for these steps. Nothing is called yet.
+    pub fn new(recipe: Recipe<'a>, steps: &[Step]) -> Sender<'a> {
+        let listens = steps.iter().filter_map(|step| match step {
+            Step::Listen { socket } => Some(*socket),
+            _ => None,
+        });
+        let listens = listens.collect();
+        Sender { recipe, sockets: Vec::new(), listens, attempt: Attempt::default() }
+    }
+
+    /// Makes a step's calls. `false` says that one was refused, which ends the attempt. A step
+    /// that is no socket's is not made.
+    pub fn step(&mut self, step: &Step) -> bool {
+        let made = match step {
+            Step::Open { transport, .. } => self.open(*transport),
+            Step::Pin { socket, call } => self.pin(*socket, call),
+            Step::Listen { socket } => self.listen(*socket),
+            Step::Accept { socket } => self.accept(*socket),
+            Step::Connect { socket, to } => self.connect(*socket, *to),
+            Step::Send { socket, to } => self.send(*socket, *to),
+            Step::Receive { socket } => self.serve(*socket, false),
+            Step::Answer { socket } => self.serve(*socket, true),
+            Step::Close { socket } => self.close(*socket),
+            Step::CloseListener { socket } => self.close_listener(*socket),
+            Step::Join { socket, group, index } => self.join(*socket, *group, *index),
+            Step::Inject(_) | Step::Route(_) | Step::Await(_) => Some(()),
+        };
+        made.is_some()
+    }
+
+    /// Notes what happened outside of the sender's own calls.
+    pub fn remark(&mut self, words: String) {
+        self.attempt.calls.push(Call { call: words, errno: None });
+    }
+
+    /// Notes that a packet was handed to the host under test, which may answer it.
+    pub fn approached(&mut self) {
+        self.attempt.tried = true;
+    }
+
+    /// Where the first socket has connected to, and from which port.
+    pub fn connection(&self) -> Option<(SocketAddr, u16)> {
+        let socket = self.sockets.first()?;
+        let name: SockaddrStorage = getsockname(socket.fd.as_ref()?.as_raw_fd()).ok()?;
+        let port = name.as_sockaddr_in().map(|v4| v4.port());
+        let port = port.or(name.as_sockaddr_in6().map(|v6| v6.port()))?;
+        Some((socket.connected?, port))
+    }
+
+    /// What was received so far.
+    pub fn received(&self) -> Option<bool> {
+        self.attempt.received
+    }
+
+    /// Closes at once: a connection is reset, so that nothing is sent later.
+    pub fn finish(self) -> Attempt {
+        for socket in self.sockets {
+            let fds = socket.fd.into_iter().chain(socket.listener);
+            fds.for_each(|fd| abort(&fd, socket.transport));
+        }
+        self.attempt
     }
 
     /// Notes a call and its answer. `None` ends the attempt.
@@ -83,227 +173,402 @@ impl<'a> Pinned<'a> {
         value
     }
 
-    /// Makes and pins the socket; listening sockets are bound to `port`, clients to any.
-    fn make(&mut self, port: u16) -> Option<()> {
-        let family = match self.recipe.family {
-            Family::V4 => AddressFamily::Inet,
-            Family::V6 => AddressFamily::Inet6,
-        };
-        let (kind, word) = match self.recipe.transport {
-            Transport::Udp | Transport::UdpConnected => (SockType::Datagram, "SOCK_DGRAM"),
-            Transport::Tcp => (SockType::Stream, "SOCK_STREAM"),
-        };
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let made = socket(family, kind, flags, None);
-        self.fd = Some(self.note(format!("socket({family:?}, {word})"), made)?);
-        let mut bound = false;
-        for call in self.recipe.pin {
-            let (name, answer) = self.apply(call, port);
-            self.note(name, answer)?;
-            bound |= matches!(call, PinCall::Address(_));
+    fn fd(&self, socket: usize) -> Result<&OwnedFd, Errno> {
+        let socket = self.sockets.get(socket).ok_or(Errno::EBADF)?;
+        socket.fd.as_ref().or(socket.xdp.as_ref().map(Xdp::fd)).ok_or(Errno::EBADF)
+    }
+
+    fn open(&mut self, transport: Transport) -> Option<()> {
+        let (domain, kind, protocol, words) = kind(transport, self.recipe.family);
+        let (mut fd, mut xdp) = (None, None);
+        let words = format!("socket({words})");
+        if transport == Transport::Xdp {
+            xdp = Some(self.note(words, Xdp::open().map_err(errno_of))?);
+        } else {
+            let made = sys::socket(domain, kind, protocol).map_err(errno_of);
+            fd = Some(self.note(words, made)?);
         }
-        if port != 0 && !bound {
-            let any = SocketAddr::new(any(self.recipe.family), port);
-            let answer = self.bind(any);
-            self.note(format!("bind({any})"), answer)?;
+        let listens = self.listens.contains(&self.sockets.len());
+        self.sockets.push(Socket {
+            transport,
+            fd,
+            xdp,
+            listener: None,
+            listens,
+            bound: false,
+            source: None,
+            scope: 0,
+            control: Vec::new(),
+            flags: 0,
+            connected: None,
+        });
+        if transport == Transport::PacketBypass {
+            let (level, name) = (libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS);
+            let answer = self.set(self.sockets.len() - 1, level, name, &1i32.to_ne_bytes());
+            self.note("setsockopt(PACKET_QDISC_BYPASS, 1)".to_owned(), answer)?;
         }
         Some(())
     }
 
-    fn fd(&self) -> Result<&OwnedFd, Errno> {
-        self.fd.as_ref().ok_or(Errno::EBADF)
+    fn set(&self, socket: usize, level: i32, name: i32, value: &[u8]) -> Result<(), Errno> {
+        sys::setsockopt(self.fd(socket)?.as_fd(), level, name, value).map_err(errno_of)
     }
 
-    fn apply(&self, call: &PinCall, port: u16) -> (String, Result<(), Errno>) {
+    fn apply(&mut self, socket: usize, setting: options::Setting) -> Option<()> {
+        let answer = self.set(socket, setting.level, setting.name, &setting.value);
+        self.note(format!("setsockopt({})", setting.words), answer)
+    }
+
+    fn pin(&mut self, socket: usize, call: &PinCall) -> Option<()> {
+        let family = self.recipe.family;
+        if let Some(setting) = options::setting(call, family) {
+            return self.apply(socket, setting);
+        }
+        if let Some((control, words)) = options::control(call, family) {
+            self.sockets.get_mut(socket)?.control.push(control);
+            self.remark(format!("control message with every packet: {words}"));
+            return Some(());
+        }
         match call {
-            PinCall::Device(name) => (
-                format!("setsockopt(SO_BINDTODEVICE, {name:?})"),
-                self.option(libc::SO_BINDTODEVICE, name.as_bytes()),
-            ),
-            PinCall::Ifreq(name) => {
-                // `struct ifreq` (netdevice(7)): 16 bytes of name, then a union of 24.
-                let mut request = [0; size_of::<libc::ifreq>()];
-                let length = name.len().min(libc::IFNAMSIZ - 1);
-                request[..length].copy_from_slice(&name.as_bytes()[..length]);
-                let call = format!("setsockopt(SO_BINDTODEVICE, struct ifreq {{ {name:?} }})");
-                (call, self.option(libc::SO_BINDTODEVICE, &request))
-            }
-            PinCall::Index(index) => (
-                format!("setsockopt(SO_BINDTOIFINDEX, {index})"),
-                self.option(libc::SO_BINDTOIFINDEX, &index.to_ne_bytes()),
-            ),
             PinCall::Address(address) => {
-                let address = SocketAddr::new(*address, port);
-                (format!("bind({address})"), self.bind(address))
+                self.sockets.get_mut(socket)?.source = Some(*address);
+                self.bind(socket, *address, 0)
             }
+            PinCall::ScopedAddress(address, index) => self.bind(socket, *address, *index),
+            PinCall::Hops(hops) => options::hops(*hops, family)
+                .into_iter()
+                .try_for_each(|setting| self.apply(socket, setting)),
+            PinCall::BindLink(index) => {
+                let at = self.sockets.get_mut(socket)?;
+                at.scope = *index;
+                let (word, answer) = match (&at.xdp, &at.fd) {
+                    (Some(xdp), _) => ("sxdp_ifindex", xdp.bind(*index)),
+                    (None, Some(fd)) => ("sll_ifindex", sys::bind_packet(fd.as_fd(), *index)),
+                    (None, None) => return None,
+                };
+                self.note(format!("bind({word} {index})"), answer.map_err(errno_of))
+            }
+            PinCall::Scope(index) => {
+                self.sockets.get_mut(socket)?.scope = *index;
+                Some(())
+            }
+            PinCall::DontRoute(DontRoute::Flag) => {
+                self.sockets.get_mut(socket)?.flags |= libc::MSG_DONTROUTE;
+                Some(())
+            }
+            _ => Some(()),
         }
     }
 
-    fn option(&self, name: i32, value: &[u8]) -> Result<(), Errno> {
-        sys::setsockopt(self.fd()?.as_fd(), libc::SOL_SOCKET, name, value)
-            .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))
+    fn bind(&mut self, socket: usize, address: IpAddr, scope: u32) -> Option<()> {
+        let listens = self.sockets.get(socket).is_some_and(|socket| socket.listens);
+        let port = if listens { self.recipe.port } else { 0 };
+        let shown = SocketAddr::new(address, port);
+        let to = self.sockaddr(scope, address, port);
+        let answer = self.fd(socket).and_then(|fd| bind(fd.as_raw_fd(), &to));
+        self.sockets.get_mut(socket)?.bound = true;
+        self.note(format!("bind({shown})"), answer)
     }
 
-    fn bind(&self, address: SocketAddr) -> Result<(), Errno> {
-        bind(self.fd()?.as_raw_fd(), &SockaddrStorage::from(address))
+    /// A destination as the socket's family has it.
+    fn sockaddr(&self, scope: u32, address: IpAddr, port: u16) -> SockaddrStorage {
+        let v6 = match (address, self.recipe.family) {
+            (IpAddr::V4(_), Family::V4) => {
+                return SockaddrStorage::from(SocketAddr::new(address, port));
+            }
+            (IpAddr::V4(v4), _) => v4.to_ipv6_mapped(),
+            (IpAddr::V6(v6), _) => v6,
+        };
+        SockaddrStorage::from(SocketAddr::V6(SocketAddrV6::new(v6, port, 0, scope)))
+    }
+
+    /// The port in a destination: raw and ping sockets have none.
+    fn port(&self, transport: Transport) -> u16 {
+        match transport {
+            Transport::Raw | Transport::RawHeader | Transport::Ping => 0,
+            _ => self.recipe.port,
+        }
+    }
+
+    fn listen(&mut self, socket: usize) -> Option<()> {
+        if !self.sockets.get(socket)?.bound {
+            let any = match self.recipe.family {
+                Family::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+                Family::V6 | Family::Mapped => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+            };
+            self.bind(socket, any, 0)?;
+        }
+        if !self.sockets.get(socket)?.transport.is_stream() {
+            return Some(());
+        }
+        let answer = self
+            .fd(socket)
+            .and_then(|fd| Backlog::new(128).and_then(|backlog| listen(fd, backlog)));
+        self.note("listen()".to_owned(), answer)
+    }
+
+    fn accept(&mut self, socket: usize) -> Option<()> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let answer = self.fd(socket).and_then(|fd| accept4(fd.as_raw_fd(), flags));
+        let accepted = sys::own(self.note("accept()".to_owned(), answer)?);
+        let socket = self.sockets.get_mut(socket)?;
+        socket.listener = socket.fd.replace(accepted);
+        Some(())
+    }
+
+    fn connect(&mut self, socket: usize, to: IpAddr) -> Option<()> {
+        let (transport, scope) = self.sockets.get(socket).map(|s| (s.transport, s.scope))?;
+        let shown = SocketAddr::new(to, self.port(transport));
+        let address = self.sockaddr(scope, to, shown.port());
+        let connected = match self.fd(socket).and_then(|fd| connect(fd.as_raw_fd(), &address)) {
+            Err(Errno::EINPROGRESS) => self.answered(socket),
+            other => other.map(|()| true),
+        };
+        let stands = self.note(format!("connect({shown})"), connected)?;
+        self.sockets.get_mut(socket)?.connected = Some(shown);
+        if !stands {
+            self.remark(format!("poll: no answer within {:?}", self.recipe.connect_within));
+        }
+        Some(())
+    }
+
+    /// What became of a connection under way: whether it stands, is refused, or has no answer yet.
+    fn answered(&mut self, socket: usize) -> Result<bool, Errno> {
+        self.attempt.tried = true;
+        let within = PollTimeout::try_from(self.recipe.connect_within).unwrap_or(PollTimeout::MAX);
+        let fd = self.fd(socket)?;
+        let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLOUT)];
+        if poll(&mut fds, within)? == 0 {
+            return Ok(false);
+        }
+        match getsockopt(fd, sockopt::SocketError)? {
+            0 => Ok(true),
+            errno => Err(Errno::from_raw(errno)),
+        }
+    }
+
+    fn send(&mut self, socket: usize, to: Option<IpAddr>) -> Option<()> {
+        let at = self.sockets.get(socket)?;
+        let transport = at.transport;
+        if transport.is_frames() {
+            return self.send_frame(socket, to?);
+        }
+        let stalled = transport.is_stream() && to.is_none() && self.unanswered(socket);
+        if stalled {
+            return Some(());
+        }
+        let at = self.sockets.get(socket)?;
+        let mut flags = at.flags | libc::MSG_NOSIGNAL;
+        if transport == Transport::TcpFastopen && to.is_some() {
+            flags |= libc::MSG_FASTOPEN;
+        }
+        let shown = to.map(|to| SocketAddr::new(to, self.port(transport)));
+        let address = shown.map(|to| self.sockaddr(at.scope, to.ip(), to.port()));
+        let payload = self.payload(at, to);
+        let sent = self.fd(socket).and_then(|fd| {
+            sys::send_message(fd.as_fd(), address.as_ref(), &payload, &at.control, flags)
+                .map_err(errno_of)
+        });
+        // Fast open without a cookie sends the SYN, and says so.
+        let sent = if sent == Err(Errno::EINPROGRESS) { Ok(0) } else { sent };
+        let scope = if at.scope == 0 { String::new() } else { format!(" scope {}", at.scope) };
+        let words = match shown {
+            Some(to) => format!("sendto({to}{scope})"),
+            None => "send()".to_owned(),
+        };
+        self.note(words, sent)?;
+        self.attempt.tried = true;
+        Some(())
+    }
+
+    /// Whether a connection has no answer yet, so that there is nothing to send on.
+    fn unanswered(&self, socket: usize) -> bool {
+        let Ok(fd) = self.fd(socket) else { return false };
+        let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLOUT)];
+        poll(&mut fds, PollTimeout::ZERO) == Ok(0)
+    }
+
+    /// What is sent: the payload, behind the header that the transport leaves to its user.
+    fn payload(&self, socket: &Socket, to: Option<IpAddr>) -> Vec<u8> {
+        let payload = self.recipe.payload;
+        match (socket.transport, to.or(socket.connected.map(|to| to.ip()))) {
+            (Transport::Ping, to) => {
+                // An echo request; the kernel fills in identifier and checksum (icmp(7)).
+                let kind = if to.is_some_and(|to| to.is_ipv4()) { 8 } else { 128 };
+                [&[kind, 0, 0, 0, 0, 0, 0, 1], payload].concat()
+            }
+            (Transport::RawHeader, Some(IpAddr::V4(to))) => {
+                // Without a source the kernel fills it in (raw(7)), as it does length and checksum.
+                let source = match socket.source {
+                    Some(IpAddr::V4(source)) => source,
+                    _ => Ipv4Addr::UNSPECIFIED,
+                };
+                let mut header = vec![0x45, 0, 0, 0, 0, 0, 0, 0, 64, RAW_PROTOCOL, 0, 0];
+                header.extend(source.octets());
+                header.extend(to.octets());
+                [header.as_slice(), payload].concat()
+            }
+            _ => payload.to_vec(),
+        }
+    }
+
+    /// Sends a whole frame: a datagram from the first link's address, out of the link that the
+    /// destination's index names, or else the one that the socket is bound to.
+    fn send_frame(&mut self, socket: usize, to: IpAddr) -> Option<()> {
+        let index = self.sockets.get(socket)?.scope;
+        let links = self.recipe.links;
+        let by = links.iter().find(|link| link.index == index).or(links.first())?;
+        let source = links.first()?.address;
+        let ethernet = PacketBuilder::ethernet2(by.near_mac, by.far_mac);
+        let step = match (source, to) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => ethernet.ipv4(from.octets(), to.octets(), 64),
+            (IpAddr::V6(from), IpAddr::V6(to)) => ethernet.ipv6(from.octets(), to.octets(), 64),
+            _ => return None,
+        };
+        let builder = step.udp(40_000, self.recipe.port);
+        let mut frame = Vec::with_capacity(builder.size(self.recipe.payload.len()));
+        builder.write(&mut frame, self.recipe.payload).ok()?;
+        let kind = if to.is_ipv4() { 0x0800 } else { 0x86dd };
+        let at = self.sockets.get(socket)?;
+        let (words, sent) = match (&at.xdp, &at.fd) {
+            (Some(xdp), _) => ("sendto(), of what is in the ring".to_owned(), xdp.send(&frame)),
+            (None, Some(fd)) => {
+                let sent = sys::send_frame(fd.as_fd(), index, kind, &frame);
+                (format!("sendto(sll_ifindex {index})"), sent)
+            }
+            (None, None) => return None,
+        };
+        self.note(words, sent.map_err(errno_of))?;
+        self.attempt.tried = true;
+        Some(())
+    }
+
+    fn join(&mut self, socket: usize, group: IpAddr, index: u32) -> Option<()> {
+        self.apply(socket, options::membership(group, index))?;
+        self.attempt.tried = true;
+        Some(())
+    }
+
+    fn close(&mut self, socket: usize) -> Option<()> {
+        self.sockets.get_mut(socket)?.fd = None;
+        self.remark("close()".to_owned());
+        Some(())
+    }
+
+    fn close_listener(&mut self, socket: usize) -> Option<()> {
+        self.sockets.get_mut(socket)?.listener = None;
+        self.remark("close(), of the listener".to_owned());
+        Some(())
+    }
+
+    /// Takes what has arrived, and answers it where `answers`. Does not wait: the caller has made
+    /// sure that whatever was sent has been processed.
+    fn serve(&mut self, socket: usize, answers: bool) -> Option<()> {
+        self.attempt.received = Some(false);
+        let at = self.sockets.get(socket)?;
+        let waits = at.listens && at.listener.is_none() && at.transport.is_stream();
+        if waits {
+            let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+            let accepted = match self.fd(socket).and_then(|fd| accept4(fd.as_raw_fd(), flags)) {
+                Ok(accepted) => sys::own(accepted),
+                Err(errno) => return self.unreached("accept()", errno),
+            };
+            // A connection that stands has reached the socket, whatever it carries.
+            self.attempt.received = Some(true);
+            self.remark("accept()".to_owned());
+            let socket = self.sockets.get_mut(socket)?;
+            socket.listener = socket.fd.replace(accepted);
+        }
+        let mut buffer = vec![0; 1 << 16];
+        let from = loop {
+            let fd = self.fd(socket).ok()?.as_raw_fd();
+            match recvfrom::<SockaddrStorage>(fd, &mut buffer) {
+                Ok((0, _)) | Err(Errno::EAGAIN) if waits => break None,
+                Ok((count, from)) if holds(&buffer[..count], self.recipe.token) => break from,
+                Ok((0, _)) => return self.unreached("recvfrom()", Errno::EAGAIN),
+                Ok(_) => {}
+                Err(errno) => return self.unreached("recvfrom()", errno),
+            }
+        };
+        self.attempt.received = Some(true);
+        self.attempt.tried = true;
+        self.remark("recvfrom()".to_owned());
+        if answers {
+            self.answer(socket, from)?;
+        }
+        Some(())
+    }
+
+    fn answer(&mut self, socket: usize, from: Option<SockaddrStorage>) -> Option<()> {
+        let at = self.sockets.get(socket)?;
+        let to = from.filter(|_| !at.transport.is_stream());
+        let sent = self.fd(socket).and_then(|fd| {
+            let flags = at.flags | MsgFlags::MSG_NOSIGNAL.bits();
+            sys::send_message(fd.as_fd(), to.as_ref(), self.recipe.payload, &at.control, flags)
+                .map_err(errno_of)
+        });
+        let words = to.map_or_else(|| "send()".to_owned(), |to| format!("sendto({to})"));
+        self.note(words, sent).map(drop)
     }
 
     /// Notes that nothing has arrived; any other error than that leaves it open whether it has.
-    fn unreached(&mut self, call: &str, errno: Errno) {
-        if errno != Errno::EAGAIN {
-            self.attempt.received = None;
-            self.note::<()>(call.to_owned(), Err(errno));
+    fn unreached(&mut self, call: &str, errno: Errno) -> Option<()> {
+        if errno == Errno::EAGAIN {
+            self.remark(format!("{call}: nothing has arrived"));
+            return Some(());
         }
-    }
-
-    /// Closes at once: a TCP connection is reset, so that nothing is sent later.
-    fn close(mut self) -> Attempt {
-        if let Some(fd) = self.fd.take() {
-            abort(fd, self.recipe.transport);
-        }
-        self.attempt
+        self.attempt.received = None;
+        self.note(call.to_owned(), Err(errno))
     }
 }
 
-fn abort(fd: OwnedFd, transport: Transport) {
-    if transport == Transport::Tcp {
+/// The domain, the type and the protocol of a transport's socket, and the three in words.
+fn kind(transport: Transport, family: Family) -> (i32, i32, i32, String) {
+    let v4 = family == Family::V4;
+    let (domain, name) = if v4 { (libc::AF_INET, "AF_INET") } else { (libc::AF_INET6, "AF_INET6") };
+    let of = |kind: i32, protocol: i32, words: &str| {
+        (domain, kind, protocol, format!("{name}, {words}"))
+    };
+    let (datagram, stream, raw) = (libc::SOCK_DGRAM, libc::SOCK_STREAM, libc::SOCK_RAW);
+    match transport {
+        Transport::Udp | Transport::UdpConnected => of(datagram, 0, "SOCK_DGRAM"),
+        Transport::Tcp | Transport::TcpFastopen => of(stream, 0, "SOCK_STREAM"),
+        Transport::Mptcp => of(stream, libc::IPPROTO_MPTCP, "SOCK_STREAM, IPPROTO_MPTCP"),
+        Transport::Raw => of(raw, i32::from(RAW_PROTOCOL), "SOCK_RAW, 253"),
+        Transport::RawHeader => of(raw, libc::IPPROTO_RAW, "SOCK_RAW, IPPROTO_RAW"),
+        Transport::Ping if v4 => of(datagram, libc::IPPROTO_ICMP, "SOCK_DGRAM, IPPROTO_ICMP"),
+        Transport::Ping => of(datagram, libc::IPPROTO_ICMPV6, "SOCK_DGRAM, IPPROTO_ICMPV6"),
+        Transport::Packet | Transport::PacketBypass => {
+            (libc::AF_PACKET, raw, 0, "AF_PACKET, SOCK_RAW".to_owned())
+        }
+        Transport::Xdp => (libc::AF_XDP, raw, 0, "AF_XDP, SOCK_RAW".to_owned()),
+    }
+}
+
+fn holds(payload: &[u8], token: &[u8]) -> bool {
+    !token.is_empty() && payload.windows(token.len()).any(|window| window == token)
+}
+
+fn errno_of(error: std::io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(0))
+}
+
+fn abort(fd: &OwnedFd, transport: Transport) {
+    if transport.is_stream() {
         let linger = libc::linger { l_onoff: 1, l_linger: 0 };
         // Where it is refused there is no connection, and nothing to reset.
-        let _ = nix::sys::socket::setsockopt(&fd, sockopt::Linger, &linger);
-    }
-}
-
-fn any(family: Family) -> IpAddr {
-    match family {
-        Family::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        Family::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-    }
-}
-
-/// Sends `payload` to `to` as a client. TCP: connects, sends, and resets the connection.
-pub fn client(recipe: Recipe<'_>, to: SocketAddr, payload: &[u8]) -> Attempt {
-    let mut socket = Pinned::new(recipe);
-    // `None` says that a call was refused; the attempt has noted which.
-    let _ = try_client(&mut socket, to, payload);
-    socket.close()
-}
-
-fn try_client(socket: &mut Pinned<'_>, to: SocketAddr, payload: &[u8]) -> Option<()> {
-    socket.make(0)?;
-    let fd = socket.fd().ok()?.as_raw_fd();
-    let address = SockaddrStorage::from(to);
-    if socket.recipe.transport == Transport::Udp {
-        let sent = sendto(fd, payload, &address, MsgFlags::empty());
-        socket.note(format!("sendto({to})"), sent)?;
-    } else {
-        let connected = match connect(fd, &address) {
-            Err(Errno::EINPROGRESS) => {
-                socket.attempt.tried = true;
-                answer(socket.fd().ok()?)
-            }
-            other => other.map(|()| true),
-        };
-        if !socket.note(format!("connect({to})"), connected)? {
-            let call = format!("poll: no answer within {CONNECT_WITHIN:?}");
-            return socket.note(call, Ok(()));
-        }
-        let sent = send(fd, payload, MsgFlags::MSG_NOSIGNAL);
-        socket.note("send()".to_owned(), sent)?;
-    }
-    socket.attempt.tried = true;
-    Some(())
-}
-
-/// What became of a connection under way: whether it stands, is refused, or has no answer yet.
-fn answer(fd: &OwnedFd) -> Result<bool, Errno> {
-    let within = PollTimeout::try_from(CONNECT_WITHIN).unwrap_or(PollTimeout::MAX);
-    let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLOUT)];
-    if poll(&mut fds, within)? == 0 {
-        return Ok(false);
-    }
-    match getsockopt(fd, sockopt::SocketError)? {
-        0 => Ok(true),
-        errno => Err(Errno::from_raw(errno)),
-    }
-}
-
-/// A socket that waits to be reached.
-pub struct Listener<'a>(Pinned<'a>);
-
-impl<'a> Listener<'a> {
-    /// Makes, pins and binds a socket to `port`; TCP: listens.
-    pub fn open(recipe: Recipe<'a>, port: u16) -> Listener<'a> {
-        let mut socket = Pinned::new(recipe);
-        if socket.make(port).is_some() && recipe.transport == Transport::Tcp {
-            let answer =
-                socket.fd().and_then(|fd| Backlog::new(8).and_then(|backlog| listen(fd, backlog)));
-            // A refusal stands in the attempt.
-            let _ = socket.note("listen()".to_owned(), answer);
-        }
-        Listener(socket)
-    }
-
-    /// Whether every call so far was granted.
-    pub fn listening(&self) -> bool {
-        self.0.attempt.errno().is_none()
-    }
-
-    /// Takes what has arrived and answers with `answer`, if it was `question`. Does not wait: the
-    /// caller has made sure that whatever was sent has been processed.
-    pub fn serve(&mut self, question: &[u8], answer: &[u8]) {
-        let socket = &mut self.0;
-        if socket.attempt.errno().is_some() {
-            return;
-        }
-        socket.attempt.received = Some(false);
-        let Ok(fd) = socket.fd().map(AsRawFd::as_raw_fd) else { return };
-        let mut buffer = [0; 256];
-        if socket.recipe.transport == Transport::Tcp {
-            let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-            let accepted = match accept4(fd, flags) {
-                Ok(accepted) => sys::own(accepted),
-                Err(errno) => return socket.unreached("accept()", errno),
-            };
-            // A connection that stands has reached the socket, whatever it carries.
-            socket.attempt.received = Some(true);
-            let read = nix::unistd::read(&accepted, &mut buffer).unwrap_or(0);
-            let asked = &buffer[..read] == question;
-            socket.note("accept(), read()".to_owned(), Ok(()));
-            if asked && !answer.is_empty() {
-                let sent = send(accepted.as_raw_fd(), answer, MsgFlags::MSG_NOSIGNAL);
-                socket.note("send()".to_owned(), sent);
-            }
-            abort(accepted, Transport::Tcp);
-        } else {
-            let (count, from) = match recvfrom::<SockaddrStorage>(fd, &mut buffer) {
-                Ok((count, Some(from))) => (count, from),
-                Ok((_, None)) => return socket.unreached("recvfrom()", Errno::EDESTADDRREQ),
-                Err(errno) => return socket.unreached("recvfrom()", errno),
-            };
-            socket.attempt.received = Some(&buffer[..count] == question);
-            socket.note("recvfrom()".to_owned(), Ok(()));
-            if !answer.is_empty() {
-                let sent = sendto(fd, answer, &from, MsgFlags::empty());
-                socket.note(format!("sendto({from})"), sent);
-            }
-        }
-        socket.attempt.tried = true;
-    }
-
-    /// Closes the socket, and tells how it went.
-    pub fn close(self) -> Attempt {
-        self.0.close()
+        let _ = nix::sys::socket::setsockopt(fd, sockopt::Linger, &linger);
     }
 }
 
 /// A gateway's sockets at the target: they take what comes and say nothing of their own.
-pub fn sink(transport: Transport, at: SocketAddr) -> Result<OwnedFd, Errno> {
+pub fn sink(stream: bool, multipath: bool, at: SocketAddr) -> Result<OwnedFd, Errno> {
     let family = if at.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    let kind = if transport == Transport::Tcp { SockType::Stream } else { SockType::Datagram };
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let fd = socket(family, kind, flags, None)?;
+    let kind = if stream { libc::SOCK_STREAM } else { libc::SOCK_DGRAM };
+    let protocol = if multipath { libc::IPPROTO_MPTCP } else { 0 };
+    let fd = sys::socket(family as i32, kind, protocol).map_err(errno_of)?;
     bind(fd.as_raw_fd(), &SockaddrStorage::from(at))?;
-    if transport == Transport::Tcp {
+    if stream {
         listen(&fd, Backlog::new(64)?)?;
     }
     Ok(fd)

@@ -2,9 +2,15 @@
 //! knows sockets and bytes, nothing of links, frames or outcomes.
 #![expect(unsafe_code, reason = "the one module that speaks to the kernel by raw calls")]
 
+mod xdp;
+
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use nix::sys::socket::{SockaddrLike, SockaddrStorage};
+
+pub(crate) use xdp::Xdp;
 
 /// What recvmsg(2) on an AF_PACKET socket said of one frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,9 +32,80 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
 /// An AF_PACKET socket (packet(7)) that is not blocking and receives only `protocol` (an
 /// ethertype in host order) from every device; 0 receives nothing until it is bound.
 pub(crate) fn packet_socket(protocol: u16) -> io::Result<OwnedFd> {
-    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    socket(libc::AF_PACKET, libc::SOCK_RAW, i32::from(protocol.to_be()))
+}
+
+/// The address of a device for an AF_PACKET socket; `protocol` is an ethertype.
+fn device(index: u32, protocol: u16) -> io::Result<libc::sockaddr_ll> {
+    // SAFETY: all-zero is a valid value of this plain structure.
+    let mut address: libc::sockaddr_ll = unsafe { zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = protocol.to_be();
+    address.sll_ifindex = i32::try_from(index).map_err(io::Error::other)?;
+    Ok(address)
+}
+
+/// bind(2) of an AF_PACKET socket to the device with this index, receiving nothing.
+pub(crate) fn bind_packet(fd: BorrowedFd<'_>, index: u32) -> io::Result<()> {
+    let address = device(index, 0)?;
+    let length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    // SAFETY: the pointer and the length are those of `address`, which outlives the call.
+    check(unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), length) })?;
+    Ok(())
+}
+
+/// A control message (cmsg(3)): its level, its type and its data.
+pub(crate) type Control = (i32, i32, Vec<u8>);
+
+/// sendmsg(2) with these control messages, to `to` where the socket is not connected.
+pub(crate) fn send_message(
+    fd: BorrowedFd<'_>,
+    to: Option<&SockaddrStorage>,
+    payload: &[u8],
+    control: &[Control],
+    flags: i32,
+) -> io::Result<usize> {
+    let mut room = ControlRoom([0; 128]);
+    let mut vector =
+        libc::iovec { iov_base: payload.as_ptr().cast_mut().cast(), iov_len: payload.len() };
+    // SAFETY: all-zero is a valid value of this plain structure.
+    let mut message: libc::msghdr = unsafe { zeroed() };
+    message.msg_iov = &raw mut vector;
+    message.msg_iovlen = 1;
+    if let Some(to) = to {
+        message.msg_name = to.as_ptr().cast_mut().cast();
+        message.msg_namelen = to.len();
+    }
+    let mut used = 0;
+    for (level, kind, data) in control {
+        let length = u32::try_from(data.len()).map_err(io::Error::other)?;
+        // SAFETY: CMSG_SPACE and CMSG_LEN only compute.
+        let (space, total) = unsafe { (libc::CMSG_SPACE(length), libc::CMSG_LEN(length)) };
+        let place = room.0.get_mut(used..used + space as usize);
+        let place = place.ok_or_else(|| io::Error::other("too many control messages"))?;
+        let header = libc::cmsghdr { cmsg_len: total as _, cmsg_level: *level, cmsg_type: *kind };
+        // SAFETY: `place` has the room that CMSG_SPACE asks for, and begins at a multiple of the
+        // alignment, since the room does and every space is such a multiple.
+        unsafe { place.as_mut_ptr().cast::<libc::cmsghdr>().write(header) };
+        let start = (total - length) as usize;
+        place[start..start + data.len()].copy_from_slice(data);
+        used += space as usize;
+    }
+    if used > 0 {
+        message.msg_control = room.0.as_mut_ptr().cast();
+        message.msg_controllen = used as _;
+    }
+    // SAFETY: the message points at `to`, `payload` and `room`, which outlive the call, with their
+    // true lengths; the kernel only reads them.
+    let sent = unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, flags) };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
+/// socket(2), not blocking, for a protocol that no crate of ours has a name for.
+pub(crate) fn socket(domain: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
+    let kind = kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     // SAFETY: socket(2) takes no pointers.
-    let fd = check(unsafe { libc::socket(libc::AF_PACKET, kind, i32::from(protocol.to_be())) })?;
+    let fd = check(unsafe { libc::socket(domain, kind, protocol) })?;
     // SAFETY: the kernel has just given us this descriptor, and nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
@@ -71,11 +148,7 @@ pub(crate) fn send_frame(
     protocol: u16,
     frame: &[u8],
 ) -> io::Result<()> {
-    // SAFETY: all-zero is a valid value of this plain structure.
-    let mut address: libc::sockaddr_ll = unsafe { zeroed() };
-    address.sll_family = libc::AF_PACKET as u16;
-    address.sll_protocol = protocol.to_be();
-    address.sll_ifindex = i32::try_from(index).map_err(io::Error::other)?;
+    let address = device(index, protocol)?;
     // SAFETY: both pointers and lengths are those of live values.
     let sent = unsafe {
         libc::sendto(
@@ -94,7 +167,7 @@ pub(crate) fn send_frame(
     }
 }
 
-/// Room for the control messages that [`receive`] asks for, aligned as the kernel wants it.
+/// Room for control messages, aligned as the kernel wants it.
 #[repr(C, align(8))]
 struct ControlRoom([u8; 128]);
 

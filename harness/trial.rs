@@ -6,9 +6,10 @@
 mod inbound;
 mod record;
 mod sabotage;
+mod script;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -16,22 +17,26 @@ use anyhow::{Context, Result, anyhow};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
-use crate::capture::{Captures, Phase, Reaper};
+use crate::capture::{Captures, Phase, Reaper, Tally};
 use crate::host::Left;
 use crate::lab::{Baseline, Lab};
-use crate::peer::Peer;
-use crate::plan::{ATTEMPT_PORT, Arrival, CONTROL_PORT, Case, Exchange, PinCall};
-use crate::scenario::Transport;
-use crate::sender::{self, Attempt, Listener, Recipe};
+use crate::peer;
+use crate::plan::{ATTEMPT_PORT, Approach, CONTROL_PORT, Case, PinCall, RouteQuery, Step};
+use crate::scenario::{FrameKind, Transport};
+use crate::sender;
 use crate::verdict::{self, Armed, Arming, Closing, Judgement};
 use inbound::Inbound;
+use script::Script;
 
-pub use record::{Controls, Counter, Expected, FrameRecord, Record};
+pub use record::{Controls, Counter, Decision, Expected, FrameRecord, Record};
 pub use sabotage::{AtStage, InsteadOfSender, Sabotage, Scene, Stage};
 
 /// How long a wire may take to carry a sentinel: it takes microseconds on an idle machine, and
 /// what waits for it ends as soon as it comes.
-const SENTINEL_WITHIN: Duration = Duration::from_secs(2);
+const SENTINEL_WITHIN: Duration = Duration::from_secs(5);
+/// How often the two witnesses of a link are read until they agree: a frame that a timer sends between
+/// the one and the other would make them differ.
+const ACCOUNTS_MAX: usize = 5;
 
 /// Runs trials. One for a process; any number of threads may use it at once.
 pub struct Runner {
@@ -100,8 +105,13 @@ impl Runner {
     ) -> Record {
         let trial = || -> Result<Record> {
             hold_to(cpu)?;
-            let lab = Lab::build(self.left, case, &self.baseline)?;
-            let captures = Captures::open(&lab, &case.links, nonce, &self.reaper)?;
+            let mut lab = Lab::build(self.left, case, &self.baseline)?;
+            let mut captures = Captures::open(&lab, &case.links, nonce, &self.reaper)?;
+            if let Some(at) = sabotage.at {
+                let captures = &mut captures;
+                at(Stage::Built, &mut Scene { case, lab: &lab, captures, token: &[] })?;
+            }
+            lab.raise()?;
             Trial {
                 case,
                 lab: &lab,
@@ -139,10 +149,11 @@ struct Trial<'a> {
 impl Trial<'_> {
     fn run(mut self, sabotage: &Sabotage<'_>) -> Result<Record> {
         let case = self.case;
-        self.stage(sabotage, Stage::Built)?;
-        self.lab.raise()?;
         let _sinks = self.sinks()?;
-        self.inbound = Inbound::open(case, self.lab, self.nonce, self.reaper)?;
+        let approached = !case.advertisements.is_empty() || case.provokes();
+        if approached {
+            self.inbound = Some(Inbound::open(self.lab, self.nonce, self.reaper)?);
+        }
         self.stage(sabotage, Stage::Raised)?;
         let (arming, armed) = self.arm(sabotage)?;
         let mut evidence = record::Evidence { arming, ..Default::default() };
@@ -155,12 +166,16 @@ impl Trial<'_> {
             }
         };
         self.stage(sabotage, Stage::Armed)?;
+        evidence.decisions = self.decisions()?;
         let token = self.token("attempt");
         let attempt = match sabotage.attempt {
             Some(attempt) => self.lab.inside_host(|| {
                 attempt(&Scene { case, lab: self.lab, captures: &mut self.captures, token: &token })
             })?,
-            None => self.attempt(&case.pin, ATTEMPT_PORT, &token, arrival(case))?,
+            None => {
+                let script = Script { port: ATTEMPT_PORT, token: &token, size: case.size };
+                self.perform(&case.steps, &script)?
+            }
         };
         self.stage(sabotage, Stage::Attempted)?;
         self.close(&mut evidence)?;
@@ -180,7 +195,6 @@ impl Trial<'_> {
         evidence.unpinned = armed.through().iter().map(|at| case.links[*at].name.clone()).collect();
         evidence.frames = frames;
         evidence.attempt = attempt;
-        evidence.token = token;
         Ok(Record::new(case, evidence, judgement))
     }
 
@@ -190,22 +204,23 @@ impl Trial<'_> {
         at(stage, &mut Scene { case, lab, captures, token: &[] })
     }
 
-    /// The gateways' sockets at the target, where they are played by the kernel.
+    /// The gateways' sockets at the addresses that they own, where they are played by the kernel.
     fn sinks(&self) -> Result<Vec<std::os::fd::OwnedFd>> {
-        let mut sinks = Vec::new();
-        if self.case.exchange != Exchange::Send {
-            return Ok(sinks);
-        }
-        for (at, link) in self.case.links.iter().enumerate() {
-            for port in [ATTEMPT_PORT, CONTROL_PORT] {
-                let address = SocketAddr::new(self.case.target, port);
-                let sink =
-                    self.lab.inside_gateway(at, || sender::sink(self.case.transport, address))?;
-                sinks.push(
-                    sink.with_context(|| {
-                        format!("open {address} in the gateway of {}", link.name)
-                    })?,
-                );
+        let case = self.case;
+        let stream = case.transport.is_stream();
+        let multipath = case.transport == Transport::Mptcp;
+        let ports = [(ATTEMPT_PORT, stream, multipath), (CONTROL_PORT, stream, false)];
+        let owned = case.owned.iter().filter(|address| address.is_ipv4() || !link_local(address));
+        let wanted: Vec<_> = owned
+            .flat_map(|address| ports.map(|port| (SocketAddr::new(*address, port.0), port)))
+            .collect();
+        let mut sinks = Vec::with_capacity(wanted.len() * case.links.len());
+        for (at, link) in case.links.iter().enumerate() {
+            for (address, (_, stream, multipath)) in &wanted {
+                let open = || sender::sink(*stream, *multipath, *address);
+                let sink = self.lab.inside_gateway(at, open)?;
+                let what = || format!("open {address} in the gateway of {}", link.name);
+                sinks.push(sink.with_context(what)?);
             }
         }
         Ok(sinks)
@@ -215,104 +230,105 @@ impl Trial<'_> {
     fn arm(&mut self, sabotage: &Sabotage<'_>) -> Result<(Arming, Result<Armed, String>)> {
         let case = self.case;
         let mut arming = Arming { token: self.token("control"), ..Arming::default() };
+        if case.reports_memberships() {
+            let reported = self.captures.await_memberships(SENTINEL_WITHIN)?;
+            anyhow::ensure!(reported, "a link has not reported the groups of its addresses");
+        }
         arming.alive = self.captures.end_phase(SENTINEL_WITHIN)?;
         if arming.alive.iter().all(|alive| *alive) {
             self.stage(sabotage, Stage::Alive)?;
-            let token = arming.token.clone();
-            match case.exchange {
-                Exchange::Inject(Arrival { by, to }) => {
-                    let mut links = vec![case.control, by];
-                    links.dedup();
-                    for by in links {
-                        let way = Some(Arrival { by, to });
-                        arming.control = self.attempt(&[], CONTROL_PORT, &token, way)?;
-                        if arming.control.received == Some(true) {
-                            arming.reached.push(by);
-                        }
-                    }
-                }
-                Exchange::Send | Exchange::Request(_) => {
-                    arming.control = self.attempt(&[], CONTROL_PORT, &token, arrival(case))?;
-                }
+            for advertisement in &case.advertisements {
+                let frame = peer::advertisement(&case.links[advertisement.by], advertisement)?;
+                self.inject(advertisement.by, &frame)?;
             }
+            self.control(&mut arming)?;
             arming.settled = self.captures.end_phase(SENTINEL_WITHIN)?;
         }
         let armed = verdict::arm(case, &arming, self.captures.frames());
         Ok((arming, armed))
     }
 
-    /// One attempt by a socket with these pins: the control's are none.
-    fn attempt(
-        &mut self,
-        pin: &[PinCall],
-        port: u16,
-        token: &[u8],
-        arrival: Option<Arrival>,
-    ) -> Result<Attempt> {
-        let case = self.case;
-        let recipe = Recipe { family: case.family, transport: case.transport, pin };
-        let Some(arrival) = arrival else {
-            let to = SocketAddr::new(case.target, port);
-            return self.lab.inside_host(|| sender::client(recipe, to, token));
-        };
-        let mut listener = self.lab.inside_host(|| Listener::open(recipe, port))?;
-        if listener.listening() {
-            let answered = self.approach(arrival, port, token)?;
-            let answer = if matches!(case.exchange, Exchange::Request(_)) { token } else { &[] };
-            listener.serve(token, answer);
-            let attempt = listener.close();
-            // A SYN that was answered has reached a socket: that it was not accepted is no proof
-            // of the contrary.
-            let contradicts = answered && attempt.received == Some(false);
-            anyhow::ensure!(
-                !contradicts || matches!(case.exchange, Exchange::Request(_)),
-                "the handshake was answered and the connection was not accepted"
-            );
-            return Ok(attempt);
+    /// The control: an unpinned sender, or an unpinned receiver on each link that it must be
+    /// reached by.
+    fn control(&mut self, arming: &mut Arming) -> Result<()> {
+        let control = &self.case.control;
+        let token = arming.token.clone();
+        let script = Script { port: CONTROL_PORT, token: &token, size: 0 };
+        for by in &control.arrives {
+            let approach = Approach {
+                by: *by,
+                to: control.receiver,
+                from: self.case.target,
+                frame: FrameKind::Opening,
+                flows: 1,
+            };
+            // A connection can only be completed where the gateway is not the kernel's own.
+            let stream = self.case.transport.is_stream() && self.case.played;
+            let transport = if stream { Transport::Tcp } else { Transport::Udp };
+            let steps = [
+                Step::Open { socket: 0, transport },
+                Step::Listen { socket: 0 },
+                Step::Inject(approach),
+                Step::Receive { socket: 0 },
+            ];
+            arming.control = self.perform(&steps, &script)?;
+            if arming.control.received == Some(true) {
+                arming.reached.push(*by);
+            }
         }
-        Ok(listener.close())
+        if let Some(twin) = &control.twin {
+            let attempt = self.perform(twin, &script)?;
+            arming.twin = Some(attempt.received == Some(true));
+        }
+        if control.arrives.is_empty() {
+            let (transport, to) = (control.transport, control.to);
+            let mut steps = vec![Step::Open { socket: 0, transport }];
+            if self.case.is_broadcast(&to) {
+                steps.push(Step::Pin { socket: 0, call: PinCall::Broadcast(true) });
+            }
+            let connects = transport != Transport::Udp;
+            if connects {
+                steps.push(Step::Connect { socket: 0, to });
+            }
+            steps.push(Step::Send { socket: 0, to: (!connects).then_some(to) });
+            arming.control = self.perform(&steps, &script)?;
+        }
+        Ok(())
     }
 
-    /// A gateway's packets: a datagram, or a whole TCP opening with data behind it. Tells whether
-    /// a SYN was answered by a SYN-ACK.
-    fn approach(&mut self, arrival: Arrival, port: u16, token: &[u8]) -> Result<bool> {
-        let case = self.case;
-        self.peer_port += 1;
-        let peer = Peer {
-            by: &case.links[arrival.by],
-            from: SocketAddr::new(case.target, self.peer_port),
-            to: SocketAddr::new(case.links[arrival.to].address, port),
+    /// The kernel's own word on which way packets take, before the attempt.
+    fn decisions(&self) -> Result<Vec<Decision>> {
+        let ask = |query: RouteQuery| {
+            let answer = self.lab.route_decision(&query)?;
+            let RouteQuery { to, from, oif, mark } = query;
+            let device = |index| {
+                let link = self.case.links.iter().find(|link| link.index == index);
+                link.map_or_else(|| format!("if{index}"), |link| link.name.clone())
+            };
+            let mut words = format!("ip route get {to}");
+            words += &from.map_or_else(String::new, |from| format!(" from {from}"));
+            words += &oif.map_or_else(String::new, |oif| format!(" oif {}", device(oif)));
+            words += &mark.map_or_else(String::new, |mark| format!(" mark {mark}"));
+            Ok(Decision { query: words, answer })
         };
-        if case.transport != Transport::Tcp {
-            self.inject(arrival.by, &peer.datagram(token)?)?;
-            return Ok(false);
-        }
-        self.inject(arrival.by, &peer.syn()?)?;
-        anyhow::ensure!(self.captures.barrier(SENTINEL_WITHIN)?, "a wire carries no sentinel");
-        let Some(sequence) = peer.syn_ack(self.captures.frames()) else { return Ok(false) };
-        self.inject(arrival.by, &peer.complete(sequence, token)?)?;
-        Ok(true)
-    }
-
-    /// Injects a frame, and returns when the host under test has processed it.
-    fn inject(&mut self, by: usize, frame: &[u8]) -> Result<()> {
-        self.captures.inject(by, frame)?;
-        let inbound = self.inbound.as_mut().context("nothing listens for inbound sentinels")?;
-        let link = &self.case.links[by];
-        let sentinel = inbound.sentinel(by, link);
-        self.captures.inject(by, &sentinel)?;
-        inbound
-            .wait(SENTINEL_WITHIN)
-            .with_context(|| format!("wait for a frame injected by {}", link.name))
+        self.case.route_queries().into_iter().map(ask).collect()
     }
 
     /// Drains the wires and takes the account.
     fn close(&mut self, evidence: &mut record::Evidence) -> Result<()> {
         evidence.closing =
             Closing { drained: self.captures.end_phase(SENTINEL_WITHIN)?, ..Closing::default() };
-        evidence.closing.transmitted = self.lab.transmitted()?;
-        self.captures.read()?;
-        evidence.closing.tallies = self.captures.tallies()?;
+        evidence.pending = self.lab.unresolved()?;
+        let closing = &mut evidence.closing;
+        for _ in 0..ACCOUNTS_MAX {
+            closing.transmitted = self.lab.transmitted()?;
+            self.captures.read()?;
+            closing.tallies = self.captures.tallies()?;
+            let agree = |(tally, sent): (&Tally, &u64)| tally.captured == *sent;
+            if closing.tallies.iter().zip(&closing.transmitted).all(agree) {
+                break;
+            }
+        }
         Ok(())
     }
 
@@ -322,11 +338,8 @@ impl Trial<'_> {
     }
 }
 
-fn arrival(case: &Case) -> Option<Arrival> {
-    match case.exchange {
-        Exchange::Send => None,
-        Exchange::Request(arrival) | Exchange::Inject(arrival) => Some(arrival),
-    }
+fn link_local(address: &IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
 /// The phase's word, as records have it.

@@ -9,10 +9,10 @@
 //! ```
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use crate::capture::{Frame, Packet, Phase, Tally, decode};
-use crate::plan::{ATTEMPT_PORT, CONTROL_PORT, Case, Exchange};
+use crate::plan::{ATTEMPT_PORT, Approach, CONTROL_PORT, Case, Judged, Step, owner};
 use crate::scenario::{Carries, Neighbours, Outcome};
 use crate::sender::Attempt;
 
@@ -59,6 +59,8 @@ pub struct Arming {
     pub control: Attempt,
     /// For receivers: the links by which the unpinned receiver was reached.
     pub reached: Vec<usize>,
+    /// For scripts whose reception is judged: whether the twin without pins was reached.
+    pub twin: Option<bool>,
     /// The control's payload.
     pub token: Vec<u8>,
 }
@@ -81,10 +83,15 @@ pub fn arm(case: &Case, arming: &Arming, frames: &[Frame]) -> Result<Armed, Stri
     let mut through = BTreeSet::new();
     for frame in frames.iter().filter(|f| !f.sentinel && f.phase < Phase::Attempt) {
         let packet = decode(&frame.bytes);
-        let ours = belongs(case, &packet, CONTROL_PORT, &arming.token);
+        let ours = carries(frame, &arming.token) || segment(case, &packet, CONTROL_PORT);
         if ours && frame.phase == Phase::Control {
             through.insert(frame.link);
-        } else if !(case.neighbours == Neighbours::Learned && packet.neighbour()) {
+        } else if frame.phase == Phase::Rising && case.reports_memberships() && packet.membership()
+        {
+            // Waited for, so that none comes later.
+        } else if case.control.twin.is_some() && case.joins() && packet.membership() {
+            // The twin joins and leaves what the script does.
+        } else if case.neighbours == Neighbours::Permanent || !packet.neighbour() {
             let link = &case.links[frame.link].name;
             return Err(format!("{link} is not quiet before the attempt: {packet}"));
         }
@@ -92,11 +99,14 @@ pub fn arm(case: &Case, arming: &Arming, frames: &[Frame]) -> Result<Armed, Stri
     if let Some(errno) = arming.control.errno() {
         return Err(format!("the control was refused: {errno}"));
     }
-    let decoy = &case.links[case.control].name;
-    if let Exchange::Inject(arrival) = case.exchange {
-        for link in [case.control, arrival.by] {
-            if !arming.reached.contains(&link) {
-                let name = &case.links[link].name;
+    let decoy = &case.links[case.control.link].name;
+    if case.control.twin.is_some() && arming.twin != Some(true) {
+        return Err("the control failed: the same script without its pins did not receive".into());
+    }
+    if !case.control.arrives.is_empty() {
+        for link in &case.control.arrives {
+            if !arming.reached.contains(link) {
+                let name = &case.links[*link].name;
                 return Err(format!(
                     "the control failed: by {name} it did not reach an unpinned \
                     receiver"
@@ -104,7 +114,7 @@ pub fn arm(case: &Case, arming: &Arming, frames: &[Frame]) -> Result<Armed, Stri
             }
         }
         through = arming.reached.iter().copied().collect();
-    } else if through != BTreeSet::from([case.control]) {
+    } else if through != BTreeSet::from([case.control.link]) {
         let names = names(case, &through);
         let went = if names.is_empty() { "through no link".to_owned() } else { names.join(", ") };
         return Err(format!(
@@ -170,6 +180,9 @@ pub struct Observed {
     /// The error that the sender was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub errno: Option<String>,
+    /// The call that was given it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub call: Option<String>,
     /// What the frames on the intended link are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub carries: Option<Carries>,
@@ -217,11 +230,10 @@ pub fn judge_unaccounted(case: &Case, _armed: &Armed, frames: &[Frame], reason: 
         .filter(|f| !f.sentinel && f.phase >= Phase::Attempt && !case.intended[f.link])
         .map(|f| f.link)
         .collect();
-    let judged = matches!(case.exchange, Exchange::Send | Exchange::Request(_));
     if strays.is_empty()
         || case.expect.outcome == Outcome::Leaked
         || case.known.is_some()
-        || !judged
+        || case.judged == Judged::Reception
     {
         return Judgement::inconclusive(reason);
     }
@@ -231,8 +243,14 @@ pub fn judge_unaccounted(case: &Case, _armed: &Armed, frames: &[Frame], reason: 
         case.expect.outcome.word(),
         through.join(", ")
     );
-    let observed =
-        Observed { outcome: Outcome::Leaked, through, source: None, errno: None, carries: None };
+    let observed = Observed {
+        outcome: Outcome::Leaked,
+        through,
+        source: None,
+        errno: None,
+        call: None,
+        carries: None,
+    };
     Judgement { verdict: Verdict::Deviates, observed: Some(observed), reason }
 }
 
@@ -255,19 +273,22 @@ fn observe(
         .collect();
     let strays: BTreeSet<usize> = used.iter().copied().filter(|at| !case.intended[*at]).collect();
     let own: Vec<&(&Frame, Packet)> =
-        window.iter().filter(|(_, packet)| belongs(case, packet, ATTEMPT_PORT, token)).collect();
+        window.iter().filter(|(frame, packet)| belongs(case, frame, packet, token)).collect();
     let sources: BTreeSet<IpAddr> = own.iter().filter_map(|(_, packet)| packet.source()).collect();
     let mut observed = Observed {
         outcome: Outcome::Silent,
         through: names(case, &used),
         source: match sources.len() {
             0 => None,
-            _ => Some(sources.iter().map(|a| owner(case, *a)).collect::<Vec<_>>().join(", ")),
+            _ => {
+                Some(sources.iter().map(|a| owner(&case.links, *a)).collect::<Vec<_>>().join(", "))
+            }
         },
         errno: attempt.errno().map(str::to_owned),
+        call: attempt.refused_call().map(str::to_owned),
         carries: None,
     };
-    if let Exchange::Inject(_) = case.exchange {
+    if case.judged == Judged::Reception {
         observed.outcome = match (attempt.received, attempt.errno()) {
             (Some(true), _) => Outcome::Delivered,
             (Some(false), _) => Outcome::Refused,
@@ -299,40 +320,51 @@ fn observe(
             return Err("the frames on the intended link are not the attempt's".to_owned());
         }
         observed.outcome = Outcome::Contained;
-        observed.carries = Some(if own.is_empty() { Carries::Neighbour } else { Carries::Data });
+        observed.carries = Some(if neighbours { Carries::Neighbour } else { Carries::Data });
     } else if observed.errno.is_some() {
         observed.outcome = Outcome::Refused;
     }
     Ok(observed)
 }
 
-/// Whether a packet is part of the exchange on `port`, whose payload is `token`.
-fn belongs(case: &Case, packet: &Packet, port: u16, token: &[u8]) -> bool {
-    let answers = case.exchange != Exchange::Send;
-    let matches = |from: &SocketAddr, to: &SocketAddr| {
-        to.ip() == case.target && if answers { from.port() == port } else { to.port() == port }
-    };
-    match packet {
-        Packet::Udp { from, to, payload } => {
-            matches(from, to) && !token.is_empty() && contains(payload, token)
-        }
-        Packet::Tcp { from, to, .. } => matches(from, to),
-        _ => false,
-    }
+/// Whether a frame is part of the attempt: it carries the token, or is a segment of its
+/// connection, or what an approach has drawn from the kernel, or the report of a membership.
+fn belongs(case: &Case, frame: &Frame, packet: &Packet, token: &[u8]) -> bool {
+    carries(frame, token)
+        || segment(case, packet, ATTEMPT_PORT)
+        || answers(case, packet)
+        || (case.joins() && packet.membership())
 }
 
-fn contains(payload: &[u8], token: &[u8]) -> bool {
-    payload.windows(token.len()).any(|window| window == token)
+fn carries(frame: &Frame, token: &[u8]) -> bool {
+    !token.is_empty() && frame.bytes.windows(token.len()).any(|window| window == token)
+}
+
+/// Whether a packet is a segment to or from `port`, in an exchange with somebody that the case
+/// sends to or is approached by.
+fn segment(case: &Case, packet: &Packet, port: u16) -> bool {
+    let Packet::Tcp { from, to, .. } = packet else { return false };
+    let peers = case.steps.iter().filter_map(|step| match step {
+        Step::Connect { to, .. } => Some(*to),
+        Step::Send { to, .. } => *to,
+        Step::Inject(approach) => Some(approach.from),
+        _ => None,
+    });
+    let known = peers.chain([case.target, case.control.to]).any(|peer| peer == to.ip());
+    known && (from.port() == port || to.port() == port)
+}
+
+/// Whether a packet goes to somebody who has approached the host under test.
+fn answers(case: &Case, packet: &Packet) -> bool {
+    let approached = |step: &Step| match step {
+        Step::Inject(Approach { from, .. }) => packet.destination() == Some(*from),
+        _ => false,
+    };
+    case.steps.iter().any(approached)
 }
 
 fn names(case: &Case, links: &BTreeSet<usize>) -> Vec<String> {
     links.iter().map(|at| case.links[*at].name.clone()).collect()
-}
-
-/// The link whose address it is, or the address in figures.
-fn owner(case: &Case, address: IpAddr) -> String {
-    let link = case.links.iter().find(|link| link.address == address);
-    link.map_or_else(|| address.to_string(), |link| link.name.clone())
 }
 
 /// The outcome against the expectation and the waiver.
@@ -386,6 +418,11 @@ fn differs(case: &Case, observed: &Observed) -> Option<String> {
         && observed.errno.as_ref() != Some(errno)
     {
         return fails(" with ", errno, observed.errno.as_deref().unwrap_or("no error"));
+    }
+    if let Some(call) = &expect.call
+        && !observed.call.as_ref().is_some_and(|refused| refused.starts_with(call.as_str()))
+    {
+        return fails(" by ", call, observed.call.as_deref().unwrap_or("no call"));
     }
     let carries = observed.carries.unwrap_or(Carries::Data);
     if expect.outcome == Outcome::Contained && carries != expect.carries {

@@ -91,6 +91,29 @@ impl Packet {
         }
     }
 
+    /// Where the packet goes to, where it says so.
+    pub fn destination(&self) -> Option<IpAddr> {
+        match self {
+            Packet::Udp { to, .. } | Packet::Tcp { to, .. } => Some(to.ip()),
+            Packet::Ip { to, .. } => Some(*to),
+            // Whoever is told of a hardware address has asked for it.
+            Packet::Arp { request: false, target, .. } => Some(*target),
+            _ => None,
+        }
+    }
+
+    /// Whether it reports a membership of a multicast group: IGMP (RFC 3376), or the ICMPv6 types
+    /// of MLD (RFC 2710, RFC 3810).
+    pub fn membership(&self) -> bool {
+        match self {
+            Packet::Ip { protocol: 2, .. } => true,
+            Packet::Ip { icmp_type: Some(kind), to: IpAddr::V6(_), .. } => {
+                [131, 132, 143].contains(kind)
+            }
+            _ => false,
+        }
+    }
+
     /// Whether it only asks for, or tells, a neighbour's hardware address.
     pub fn neighbour(&self) -> bool {
         matches!(self, Packet::Arp { .. } | Packet::Neighbour { .. })

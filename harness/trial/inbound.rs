@@ -9,7 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::capture::{Reaper, SENTINEL_ETHERTYPE, Sentinel};
 use crate::lab::Lab;
-use crate::plan::{Case, Exchange, Link};
+use crate::plan::Link;
 use crate::sys;
 
 pub(super) struct Inbound {
@@ -21,21 +21,13 @@ pub(super) struct Inbound {
 }
 
 impl Inbound {
-    /// Listens for inbound sentinels, where `case` injects at all.
-    pub(super) fn open(
-        case: &Case,
-        lab: &Lab,
-        nonce: u64,
-        reaper: &Reaper,
-    ) -> Result<Option<Inbound>> {
-        if case.exchange == Exchange::Send {
-            return Ok(None);
-        }
+    /// Listens for inbound sentinels.
+    pub(super) fn open(lab: &Lab, nonce: u64, reaper: &Reaper) -> Result<Inbound> {
         let fd = lab
             .inside_host(|| sys::packet_socket(SENTINEL_ETHERTYPE))?
             .context("listen for inbound sentinels")?;
         let (expected, round, reaper) = (None, 0, reaper.clone());
-        Ok(Some(Inbound { fd: Some(fd), nonce, expected, round, reaper }))
+        Ok(Inbound { fd: Some(fd), nonce, expected, round, reaper })
     }
 
     /// The next sentinel to inject by the link at place `at`.

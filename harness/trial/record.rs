@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::phase_word;
 use crate::capture::{Frame, Phase, decode};
-use crate::plan::Case;
+use crate::plan::{Case, Role};
 use crate::scenario::{Carries, Outcome};
 use crate::sender::{Attempt, Call};
 use crate::verdict::{Arming, Closing, Judgement, Observed, Verdict};
@@ -24,6 +24,17 @@ pub struct Record {
     pub cell: BTreeMap<&'static str, &'static str>,
     /// The scenario's claim.
     pub title: String,
+    /// Why it holds.
+    pub why: String,
+    /// Where it is written.
+    pub refs: Vec<String>,
+    /// The heading of the scenario's column in the lookup table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heading: Option<String>,
+    /// The pin, in the words of the lookup table's rows.
+    pub pin: String,
+    /// How the socket under test takes part.
+    pub role: Role,
     /// The file and the line of the expectation.
     pub place: String,
     /// What is expected.
@@ -38,6 +49,11 @@ pub struct Record {
     pub controls: Controls,
     /// The calls of the attempt.
     pub calls: Vec<Call>,
+    /// The kernel's own decisions: which way it says that packets take, without and with the pins.
+    pub decisions: Vec<Decision>,
+    /// What can still be sent after the window: addresses that neighbours are being asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pending: Vec<String>,
     /// The links, in the file's order.
     pub links: Vec<String>,
     /// The links that are intended.
@@ -46,6 +62,15 @@ pub struct Record {
     pub frames: Vec<FrameRecord>,
     /// How long the trial took, in microseconds.
     pub micros: u64,
+}
+
+/// The kernel's answer to a question for its route.
+#[derive(Clone, Debug, Serialize)]
+pub struct Decision {
+    /// The question, as ip-route(8) takes it.
+    pub query: String,
+    /// The answer.
+    pub answer: String,
 }
 
 /// What is expected of a trial, as the scenario has it.
@@ -62,6 +87,9 @@ pub struct Expected {
     /// The errno.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub errno: Option<String>,
+    /// The call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub call: Option<String>,
     /// What the frames are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub carries: Option<Carries>,
@@ -75,6 +103,10 @@ pub struct Controls {
     /// For each link, whether its sentinels were seen: first, behind the control, behind the
     /// attempt.
     pub sentinels: BTreeMap<String, [bool; 3]>,
+    /// Where the reception of a script is judged: whether the same script without its pins
+    /// received.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub twin: Option<bool>,
     /// Whether nothing but the control was seen before the attempt.
     pub quiet: bool,
     /// For each link, the frames that its capture lost.
@@ -127,16 +159,18 @@ pub(super) struct Evidence {
     pub(super) unpinned: Vec<String>,
     pub(super) attempt: Attempt,
     pub(super) frames: Vec<Frame>,
-    pub(super) token: Vec<u8>,
+    pub(super) decisions: Vec<Decision>,
+    pub(super) pending: Vec<String>,
 }
 
 impl Record {
     pub(super) fn new(case: &Case, evidence: Evidence, judgement: Judgement) -> Record {
-        let Evidence { arming, closing, unpinned, attempt, frames, token: _ } = evidence;
+        let Evidence { arming, closing, unpinned, attempt, frames, decisions, pending } = evidence;
         let seen = |list: &[bool], at: usize| list.get(at).copied().unwrap_or(false);
         let links = || case.links.iter().map(|link| link.name.clone()).enumerate();
         let controls = Controls {
             quiet: !unpinned.is_empty(),
+            twin: arming.twin,
             unpinned,
             sentinels: links()
                 .map(|(at, name)| {
@@ -162,6 +196,8 @@ impl Record {
             reason: judgement.reason,
             controls,
             calls: attempt.calls,
+            decisions,
+            pending,
             frames,
             ..Record::empty(case)
         }
@@ -191,12 +227,18 @@ impl Record {
                 ("transport", case.transport.word()),
             ]),
             title: case.title.clone(),
+            why: case.why.clone(),
+            refs: case.refs.clone(),
+            heading: case.heading.clone(),
+            pin: case.pin.clone(),
+            role: case.role,
             place: format!("{}:{}", case.path, case.line),
             expect: Expected {
                 outcome: expect.outcome,
                 through: expect.through.clone(),
                 source: expect.source.clone(),
                 errno: expect.errno.clone(),
+                call: expect.call.clone(),
                 carries,
             },
             observed: None,
@@ -204,6 +246,8 @@ impl Record {
             reason: "nothing was tried".to_owned(),
             controls: Controls::default(),
             calls: Vec::new(),
+            decisions: Vec::new(),
+            pending: Vec::new(),
             links: case.links.iter().map(|link| link.name.clone()).collect(),
             intended: intended.map(|(link, _)| link.name.clone()).collect(),
             frames: Vec::new(),

@@ -1,0 +1,216 @@
+//! The steps of an attempt, in their order: the sender's calls, gateways' frames, changes of the
+//! laboratory, and waits for what the kernel sends by a timer of its own.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::inbound::Inbound;
+use super::{SENTINEL_WITHIN, Trial};
+use crate::capture::Flags;
+use crate::peer::{Peer, Segment};
+use crate::plan::{Approach, Step};
+use crate::scenario::{FrameKind, Neighbours, Transport};
+use crate::sender::{Attempt, Recipe, Sender};
+
+/// How long a connection may take where its answer comes at once, or not at all.
+const CONNECT_WITHIN: Duration = Duration::from_millis(200);
+/// The longest wait for a frame that a timer or a workqueue of the kernel's sends: the first
+/// retransmission of a SYN comes after 1 s, the second 2 s later (RFC 6298).
+const AWAIT_WITHIN: Duration = Duration::from_millis(2_500);
+
+/// What a script works with.
+pub(super) struct Script<'a> {
+    /// The port that is sent to, or listened on.
+    pub(super) port: u16,
+    /// What is sent begins with it.
+    pub(super) token: &'a [u8],
+    /// How many bytes are sent at once; fewer than the token has are the token.
+    pub(super) size: usize,
+}
+
+/// The conversations of a script, by who approaches whom and by which flow.
+type Peers = BTreeMap<(IpAddr, IpAddr, u16), Peer>;
+
+impl Trial<'_> {
+    /// Makes the steps, up to the first call that is refused.
+    pub(super) fn perform(&mut self, steps: &[Step], script: &Script<'_>) -> Result<Attempt> {
+        let case = self.case;
+        // Every fragment of a large payload carries the token.
+        let length = script.size.max(script.token.len());
+        let payload: Vec<u8> = script.token.iter().copied().cycle().take(length).collect();
+        let silent = case.neighbours == Neighbours::Unanswered || !self.owned(steps);
+        let recipe = Recipe {
+            family: case.family,
+            port: script.port,
+            payload: &payload,
+            token: script.token,
+            links: &case.links,
+            connect_within: if silent { Duration::ZERO } else { CONNECT_WITHIN },
+        };
+        let mut sender = Sender::new(recipe, steps);
+        let mut peers = Peers::new();
+        let mut awaited = vec![0; case.links.len()];
+        for step in steps {
+            match step {
+                Step::Inject(approach) => {
+                    self.approach(approach, steps, script, &mut sender, &mut peers)?;
+                }
+                Step::Route(route) => {
+                    self.lab.add_route(route)?;
+                    sender.remark("a route is added".to_owned());
+                }
+                Step::Await(link) => self.wait(*link, &mut awaited[*link], &mut sender)?,
+                call => {
+                    if !self.lab.inside_host(|| sender.step(call))? {
+                        break;
+                    }
+                }
+            }
+        }
+        let attempt = self.lab.inside_host(|| sender.finish())?;
+        // A SYN that was answered has reached a socket: that it was not accepted is no proof of
+        // the contrary.
+        let stands = peers.values().any(Peer::answered);
+        let received = steps.iter().any(|step| matches!(step, Step::Receive { .. }));
+        ensure!(
+            !(stands && received && attempt.received == Some(false) && opens(steps)),
+            "the handshake was answered and the connection was not accepted"
+        );
+        Ok(attempt)
+    }
+
+    /// Whether a gateway owns every address that is connected to.
+    fn owned(&self, steps: &[Step]) -> bool {
+        steps.iter().all(|step| match step {
+            Step::Connect { to, .. } => {
+                self.case.owned.contains(to) || self.case.links.iter().any(|l| l.gateway == *to)
+            }
+            _ => true,
+        })
+    }
+
+    fn wait(&mut self, link: usize, awaited: &mut usize, sender: &mut Sender<'_>) -> Result<()> {
+        let name = &self.case.links[link].name;
+        let came = self.captures.await_frame(link, *awaited, AWAIT_WITHIN)?;
+        *awaited += usize::from(came);
+        sender.remark(if came {
+            format!("await a frame by {name}: one has come")
+        } else {
+            format!("await a frame by {name}: none within {AWAIT_WITHIN:?}")
+        });
+        Ok(())
+    }
+
+    fn approach(
+        &mut self,
+        approach: &Approach,
+        steps: &[Step],
+        script: &Script<'_>,
+        sender: &mut Sender<'_>,
+        peers: &mut Peers,
+    ) -> Result<()> {
+        let transport = steps.iter().find_map(|step| match step {
+            Step::Open { socket: 0, transport } => Some(*transport),
+            _ => None,
+        });
+        let transport = transport.unwrap_or(self.case.transport);
+        let connection = self.lab.inside_host(|| sender.connection())?;
+        for flow in 0..approach.flows {
+            let known = peers.get(&(approach.from, approach.to, flow)).copied();
+            let mut peer = known.unwrap_or_else(|| {
+                let (from, to) = match connection {
+                    // A frame for a socket that has connected comes as its peer's would.
+                    Some((peer, local)) => (peer.port(), local),
+                    None => {
+                        self.peer_port += 1;
+                        (self.peer_port, script.port)
+                    }
+                };
+                Peer::new(SocketAddr::new(approach.from, from), SocketAddr::new(approach.to, to))
+            });
+            if transport.is_stream() {
+                ensure!(self.captures.barrier(SENTINEL_WITHIN)?, "a wire carries no sentinel");
+                peer.learn(self.captures.frames());
+            }
+            self.send_frames(approach, transport, script.token, &mut peer)?;
+            peers.insert((approach.from, approach.to, flow), peer);
+        }
+        sender.approached();
+        let (name, from, to) = (&self.case.links[approach.by].name, approach.from, approach.to);
+        sender.remark(format!("{:?} from {from} to {to} arrives by {name}", approach.frame));
+        Ok(())
+    }
+
+    fn send_frames(
+        &mut self,
+        approach: &Approach,
+        transport: Transport,
+        token: &[u8],
+        peer: &mut Peer,
+    ) -> Result<()> {
+        let by = &self.case.links[approach.by];
+        let segment =
+            |flags, payload| peer.segment(by, Segment { flags, payload, ..Segment::default() });
+        let none = Flags::default();
+        let frame = match approach.frame {
+            FrameKind::Opening if transport.is_stream() => {
+                self.inject(approach.by, &peer.syn(by)?)?;
+                ensure!(self.captures.barrier(SENTINEL_WITHIN)?, "a wire carries no sentinel");
+                peer.learn(self.captures.frames());
+                if !peer.answered() {
+                    return Ok(());
+                }
+                peer.segment(by, Segment { payload: token, ..Segment::default() })?
+            }
+            FrameKind::Opening => peer.datagram(by, transport, token)?,
+            FrameKind::Syn => peer.syn(by)?,
+            FrameKind::Ack => segment(none, &[])?,
+            FrameKind::Data => segment(none, token)?,
+            FrameKind::Fin => segment(Flags { fin: true, ..none }, &[])?,
+            FrameKind::Rst => segment(Flags { rst: true, ..none }, &[])?,
+            FrameKind::StaleAck => peer.segment(by, Segment::stale())?,
+            FrameKind::BadAck => peer.segment(by, Segment::bad())?,
+            FrameKind::EchoRequest => peer.echo_request(by, token)?,
+            FrameKind::WhoHas => peer.who_has(by)?,
+            FrameKind::Redirect | FrameKind::TooBig => {
+                let quoted = self.last_attempted(approach.by)?;
+                peer.error(by, &quoted, approach.frame == FrameKind::Redirect)?
+            }
+        };
+        self.inject(approach.by, &frame)
+    }
+
+    /// The last frame of the attempt that the link at place `at` has carried.
+    fn last_attempted(&mut self, at: usize) -> Result<Vec<u8>> {
+        ensure!(self.captures.barrier(SENTINEL_WITHIN)?, "a wire carries no sentinel");
+        let mut frames = self.captures.frames().iter().rev();
+        let last = frames.find(|frame| !frame.sentinel && frame.link == at);
+        let name = &self.case.links[at].name;
+        last.map(|frame| frame.bytes.clone())
+            .with_context(|| format!("no frame has left by {name} that an ICMP error could quote"))
+    }
+
+    /// Injects a frame, and returns when the host under test has processed it.
+    pub(super) fn inject(&mut self, by: usize, frame: &[u8]) -> Result<()> {
+        self.captures.inject(by, frame)?;
+        let Some(inbound) = self.inbound.as_mut() else {
+            bail!("nothing listens for inbound sentinels");
+        };
+        let link = &self.case.links[by];
+        let sentinel = Inbound::sentinel(inbound, by, link);
+        self.captures.inject(by, &sentinel)?;
+        inbound
+            .wait(SENTINEL_WITHIN)
+            .with_context(|| format!("wait for a frame injected by {}", link.name))
+    }
+}
+
+/// Whether an approach opens a connection and completes it.
+fn opens(steps: &[Step]) -> bool {
+    let opening =
+        |step: &Step| matches!(step, Step::Inject(Approach { frame: FrameKind::Opening, .. }));
+    steps.iter().any(opening)
+}
