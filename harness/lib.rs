@@ -26,8 +26,10 @@
 //! # }
 //! ```
 
+pub mod batch;
 pub mod capture;
 pub mod catalogue;
+pub mod coverage;
 mod errno;
 pub mod host;
 pub mod lab;
@@ -38,6 +40,7 @@ pub mod report;
 pub mod scenario;
 #[cfg(feature = "cli")]
 pub mod schema;
+pub mod script;
 pub mod sender;
 pub mod suite;
 mod sys;

@@ -3,17 +3,16 @@
 
 use std::fs;
 use std::io::{IsTerminal, Write};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
 use std::time::Instant;
 
+use airtight::batch::{Batch, CannotPrepare};
 use airtight::host::{self, CannotLeave, Left};
 use airtight::plan::Case;
 use airtight::probe::{Abilities, kernel_release};
-use airtight::report::{human, json, pcapng};
+use airtight::report::{self, human, json, pcapng};
 use airtight::suite::{EXIT_CANNOT_RUN, EXIT_USAGE};
 use airtight::trial::{Record, Runner};
 use airtight::verdict::Verdict;
@@ -50,6 +49,19 @@ enum Command {
         #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
         jobs: Option<u16>,
     },
+    /// Tells all about one trial: the claim, the laboratory, the kernel's decision, the frames.
+    Explain {
+        /// The trial's id, or a file's or catalogue's selector that picks one trial.
+        id: String,
+        /// Prints a script of plain ip and python3 lines that reproduces it without airtight.
+        #[arg(long)]
+        script: bool,
+    },
+    /// Makes the catalogue's trials, and prints them as a lookup table in Markdown.
+    Table {
+        /// As for `run`.
+        selectors: Vec<String>,
+    },
     /// Lists trials, one a line. Needs no privileges.
     List {
         /// As for `run`.
@@ -82,8 +94,11 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.command {
         Command::Run { selectors, out, format, jobs } => {
+            let jobs = jobs.and_then(|jobs| NonZeroUsize::new(jobs.into()));
             run(&selectors, out.as_deref(), format, jobs)
         }
+        Command::Explain { id, script } => explain(&id, script),
+        Command::Table { selectors } => table(&selectors),
         Command::List { selectors } => list(&selectors),
         Command::Check { files } => check(&files),
         Command::Doctor => doctor(),
@@ -103,18 +118,6 @@ fn main() -> ExitCode {
         }
     }
 }
-
-/// The machine lets us leave the host and then refuses what every trial needs.
-#[derive(Debug)]
-struct CannotPrepare(String);
-
-impl std::fmt::Display for CannotPrepare {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "this machine cannot run laboratories: {}", self.0)
-    }
-}
-
-impl std::error::Error for CannotPrepare {}
 
 fn broken_pipe(error: &anyhow::Error) -> bool {
     let io = error.downcast_ref::<std::io::Error>();
@@ -191,58 +194,77 @@ fn first_trial(left: Left) -> Result<(), String> {
     if record.verdict == Verdict::Inconclusive { Err(record.reason) } else { Ok(()) }
 }
 
-fn run(selectors: &[String], out: Option<&Path>, format: Format, jobs: Option<u16>) -> Result<u8> {
+fn run(
+    selectors: &[String],
+    out: Option<&Path>,
+    format: Format,
+    jobs: Option<NonZeroUsize>,
+) -> Result<u8> {
     let cases = catalogue::select(selectors)?;
     if let Some(out) = out {
         fs::create_dir_all(out).with_context(|| format!("create {}", out.display()))?;
     }
-    let left = host::leave()?;
-    let cannot = |error: anyhow::Error| CannotPrepare(format!("{error:#}"));
-    let abilities = Abilities::of(left, &cases).map_err(cannot)?;
-    let runner = Runner::new(left).map_err(cannot)?;
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let jobs = jobs.map_or(processors, usize::from).min(cases.len().max(1));
-    let mut printer = Printer::new(format, left, &cases);
+    let batch = Batch::prepare(&cases)?;
+    let mut printer = Printer::new(format, batch.rootless(), &cases);
     printer.begin()?;
-    let kernel = kernel_release();
-    let next = AtomicUsize::new(0);
-    let (sender, receiver) = mpsc::sync_channel(4 * jobs);
-    let first_error = Mutex::new(None);
-    std::thread::scope(|scope| {
-        for _ in 0..jobs {
-            let (sender, cases, next) = (sender.clone(), &cases, &next);
-            let (runner, abilities, kernel) = (&runner, &abilities, &kernel);
-            scope.spawn(move || {
-                while let Some((at, case)) = take(cases, next) {
-                    let record = match abilities.skip(case, kernel) {
-                        Some(reason) => Record::skipped(case, &reason),
-                        None => runner.run(case),
-                    };
-                    if sender.send((at, record)).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-        drop(sender);
-        for (at, record) in receiver {
-            let done = out.map_or(Ok(()), |out| write_evidence(out, &record));
-            if let Err(error) = done.and_then(|()| printer.record(at, record)) {
-                // What was proved so far is written; nothing more can be.
-                first_error.lock().map(|mut first| first.get_or_insert(error).to_string()).ok();
-                break;
-            }
-        }
-    });
-    if let Some(error) = first_error.into_inner().unwrap_or_default() {
-        return Err(error);
-    }
+    batch.run(&cases, jobs, |at, record| {
+        // What was proved so far is written even where nothing more can be.
+        out.map_or(Ok(()), |out| write_evidence(out, &record))?;
+        printer.record(at, record)
+    })?;
     printer.end()
 }
 
-fn take<'a>(cases: &'a [Case], next: &AtomicUsize) -> Option<(usize, &'a Case)> {
-    let at = next.fetch_add(1, Ordering::Relaxed);
-    cases.get(at).map(|case| (at, case))
+/// The records of `cases`, in their order, and the kernel that they speak of.
+fn records(cases: &[Case]) -> Result<(Vec<Record>, String)> {
+    let batch = Batch::prepare(cases)?;
+    let mut records: Vec<Option<Record>> = cases.iter().map(|_| None).collect();
+    batch.run(cases, None, |at, mut record| {
+        // A table tells of outcomes: frames would only fill the memory.
+        record.frames = Vec::new();
+        records[at] = Some(record);
+        Ok(())
+    })?;
+    Ok((records.into_iter().flatten().collect(), batch.kernel().to_owned()))
+}
+
+fn table(selectors: &[String]) -> Result<u8> {
+    let (records, kernel) = records(&catalogue::select(selectors)?)?;
+    say(&report::table::page(&records, &format!("linux-{}", series(&kernel))))?;
+    let mut tally = human::Tally::default();
+    records.iter().for_each(|record| tally.add(record.verdict));
+    Ok(tally.exit_code())
+}
+
+/// The first two numbers of a kernel's release: `6.18` of `6.18.44-x`.
+fn series(kernel: &str) -> String {
+    kernel.split('.').take(2).collect::<Vec<_>>().join(".")
+}
+
+fn explain(id: &str, script: bool) -> Result<u8> {
+    let cases = catalogue::select(&[id.to_owned()])?;
+    let exact = cases.iter().find(|case| case.id == id);
+    let case = match (exact, cases.as_slice()) {
+        (Some(case), _) | (None, [case]) => case,
+        (None, cases) => {
+            let ids: Vec<&str> = cases.iter().map(|case| case.id.as_str()).take(8).collect();
+            anyhow::bail!(
+                "`{id}` picks {} trials, and one is explained at a time: {}{}",
+                cases.len(),
+                ids.join(", "),
+                if cases.len() > ids.len() { ", ..." } else { "" }
+            );
+        }
+    };
+    if script {
+        say(&airtight::script::script(case))?;
+        return Ok(0);
+    }
+    let record = Batch::prepare(std::slice::from_ref(case))?.record(case);
+    say(&report::explain::explain(case, &record))?;
+    let mut tally = human::Tally::default();
+    tally.add(record.verdict);
+    Ok(tally.exit_code())
 }
 
 fn write_evidence(out: &Path, record: &Record) -> Result<()> {
@@ -265,7 +287,7 @@ fn write_evidence(out: &Path, record: &Record) -> Result<()> {
 /// Prints records in the plan's order, whichever order they come in.
 struct Printer {
     format: Format,
-    left: Left,
+    rootless: bool,
     style: human::Style,
     /// Records that came before their turn.
     early: std::collections::BTreeMap<usize, Record>,
@@ -280,13 +302,13 @@ struct Printer {
 }
 
 impl Printer {
-    fn new(format: Format, left: Left, cases: &[Case]) -> Printer {
+    fn new(format: Format, rootless: bool, cases: &[Case]) -> Printer {
         let colour = std::io::stdout().is_terminal()
             && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let bar = std::io::stderr().is_terminal() && matches!(format, Format::Human);
         Printer {
             format,
-            left,
+            rootless,
             style: human::Style { colour },
             early: std::collections::BTreeMap::new(),
             turn: 0,
@@ -302,7 +324,7 @@ impl Printer {
     fn begin(&self) -> Result<()> {
         match self.format {
             Format::Human => Ok(()),
-            Format::Json => say(&json::head(&kernel_release(), self.left.rootless())),
+            Format::Json => say(&json::head(&kernel_release(), self.rootless)),
         }
     }
 

@@ -89,9 +89,23 @@ fn probe(name: &str) -> Option<String> {
                 sys::setsockopt(socket.as_fd(), libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, &index)
             })
             .map_err(|error| error.to_string()),
+        "mptcp" => sys::socket(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_MPTCP)
+            .map(drop)
+            .map_err(|error| error.to_string()),
+        "nftables" => lab::try_line("nft add table inet probe").map_err(|e| format!("{e:#}")),
+        "other-users" => lab::try_user_rule().map_err(|error| format!("{error:#}")),
+        "xdp" => sys::Xdp::open().map(drop).map_err(|error| error.to_string()),
+        "multicast-routing" => try_multicast_routing().map_err(|error| error.to_string()),
         kind => lab::try_link_kind(kind).map_err(|error| format!("{error:#}")),
     };
     tried.err()
+}
+
+/// Becomes the namespace's multicast router (MRT_INIT, include/uapi/linux/mroute.h).
+fn try_multicast_routing() -> std::io::Result<()> {
+    const MRT_INIT: i32 = 200;
+    let socket = sys::socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_IGMP)?;
+    sys::setsockopt(socket.as_fd(), libc::IPPROTO_IP, MRT_INIT, &1i32.to_ne_bytes())
 }
 
 fn find_program(name: &str) -> bool {

@@ -2,16 +2,19 @@
 //!
 //! It must not know how a trial is made, nor judge one: what a record does not say is not said.
 
+pub mod explain;
 pub mod human;
 pub mod json;
 #[cfg(feature = "cli")]
 pub mod pcapng;
+pub mod table;
 
 /// A record of a leak, for the tests of each report.
 #[cfg(test)]
 mod sample {
     use std::collections::BTreeMap;
 
+    use crate::plan::Role;
     use crate::scenario::{Carries, Outcome};
     use crate::sender::Call;
     use crate::trial::{Controls, Counter, Expected, FrameRecord, Record};
@@ -36,12 +39,18 @@ mod sample {
             case: "device".to_owned(),
             cell: BTreeMap::from([("family", "v4"), ("transport", "udp")]),
             title: "A sample\u{1b}[2J".to_owned(),
+            why: "Because.".to_owned(),
+            refs: vec!["catalogue C1".to_owned()],
+            heading: None,
+            pin: "device".to_owned(),
+            role: Role::Sends,
             place: "scenarios/basics/sample.toml:40".to_owned(),
             expect: Expected {
                 outcome: Outcome::Contained,
                 through: None,
                 source: None,
                 errno: None,
+                call: None,
                 carries: Some(Carries::Data),
             },
             observed: Some(Observed {
@@ -49,6 +58,7 @@ mod sample {
                 through: vec!["uplink".to_owned()],
                 source: None,
                 errno: None,
+                call: None,
                 carries: None,
             }),
             verdict: Verdict::Deviates,
@@ -56,6 +66,7 @@ mod sample {
             controls: Controls {
                 unpinned: vec!["uplink".to_owned()],
                 sentinels: both().map(|link| (link, [true; 3])).into(),
+                twin: None,
                 quiet: true,
                 drops: both().map(|link| (link, 0)).into(),
                 counters: BTreeMap::from([
@@ -64,6 +75,8 @@ mod sample {
                 ]),
             },
             calls: vec![Call { call: "sendto".to_owned(), errno: Some("ENODEV".to_owned()) }],
+            decisions: Vec::new(),
+            pending: Vec::new(),
             links: both().into(),
             intended: vec!["chassis".to_owned()],
             frames: vec![

@@ -211,18 +211,18 @@ fn unkept(record: &Record, link: &str) -> u64 {
     captured.saturating_sub(kept as u64)
 }
 
-fn shown(frame: &FrameRecord, start: u64) -> String {
+pub(super) fn shown(frame: &FrameRecord, start: u64) -> String {
     let after = frame.at_ns.saturating_sub(start) as f64 / 1e6;
     format!("+{after:.1} ms  {}", safe(&frame.summary))
 }
 
-fn plural(count: u64, noun: &str) -> String {
+pub(super) fn plural(count: u64, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 /// The proofs behind a verdict, or those that are missing. Every link of the record is asked for,
 /// because an account that leaves a link out must not read as one that agrees.
-fn controls(record: &Record) -> String {
+pub(super) fn controls(record: &Record) -> String {
     let controls = &record.controls;
     let missing = missing(record);
     if !missing.is_empty() {
@@ -295,7 +295,7 @@ pub fn summary(tally: &Tally, elapsed: Duration) -> String {
 
 /// Text of a scenario or a program, with whatever a terminal would interpret spelled out: control
 /// characters, separators of lines, and what turns the direction of text (UAX 9).
-fn safe(text: &str) -> String {
+pub(super) fn safe(text: &str) -> String {
     let interpreted = |c: char| {
         c.is_control()
             || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}')
@@ -369,7 +369,7 @@ mod tests {
         let saw = |outcome, errno: Option<&str>| {
             let through = vec!["uplink".to_owned()];
             let errno = errno.map(str::to_owned);
-            Some(Observed { outcome, through, source: None, errno, carries: None })
+            Some(Observed { outcome, through, source: None, errno, call: None, carries: None })
         };
         check(Verdict::Conforms, saw(Outcome::Contained, None), "ok contained");
         check(Verdict::Conforms, saw(Outcome::Leaked, None), "ok leaked uplink");

@@ -1,0 +1,103 @@
+//! Many trials at once: which are skipped, which run beside which, and their records as they come.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+
+use anyhow::Result;
+
+use crate::host::{self, Left};
+use crate::plan::Case;
+use crate::probe::{Abilities, kernel_release};
+use crate::trial::{Record, Runner};
+
+/// How many trials that wait for a timer of the kernel's are made at once.
+const WAITING_JOBS: usize = 24;
+
+/// The machine lets us leave the host and then refuses what every trial needs.
+#[derive(Debug)]
+pub struct CannotPrepare(String);
+
+impl fmt::Display for CannotPrepare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "this machine cannot run laboratories: {}", self.0)
+    }
+}
+
+impl std::error::Error for CannotPrepare {}
+
+/// What trials are made with, once the host is left and everything that they need is probed.
+pub struct Batch {
+    left: Left,
+    runner: Runner,
+    abilities: Abilities,
+    kernel: String,
+}
+
+impl Batch {
+    /// Leaves the host and probes what `cases` need. Must be called before any thread is started.
+    /// Errors are [`host::CannotLeave`] and [`CannotPrepare`].
+    pub fn prepare(cases: &[Case]) -> Result<Batch> {
+        let left = host::leave()?;
+        let cannot = |error: anyhow::Error| CannotPrepare(format!("{error:#}"));
+        let abilities = Abilities::of(left, cases).map_err(cannot)?;
+        let runner = Runner::new(left).map_err(cannot)?;
+        Ok(Batch { left, runner, abilities, kernel: kernel_release() })
+    }
+
+    /// Whether a user namespace was taken.
+    pub fn rootless(&self) -> bool {
+        self.left.rootless()
+    }
+
+    /// The kernel's release.
+    pub fn kernel(&self) -> &str {
+        &self.kernel
+    }
+
+    /// Makes one trial, or skips it.
+    pub fn record(&self, case: &Case) -> Record {
+        match self.abilities.skip(case, &self.kernel) {
+            Some(reason) => Record::skipped(case, &reason),
+            None => self.runner.run(case),
+        }
+    }
+
+    /// Makes the trials of `cases`, `jobs` at once (without it: one for each processor), and hands
+    /// each record with its case's place to `receive`, in the order in which they end. The first
+    /// error of `receive` ends the run, and is returned.
+    pub fn run(
+        &self,
+        cases: &[Case],
+        jobs: Option<NonZeroUsize>,
+        mut receive: impl FnMut(usize, Record) -> Result<()>,
+    ) -> Result<()> {
+        // Trials that wait for a timer of the kernel's need no processor meanwhile: they run beside
+        // the others, on threads of their own.
+        let (waiting, others): (Vec<usize>, Vec<usize>) =
+            (0..cases.len()).partition(|at| cases[*at].waits());
+        let processors = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let jobs = jobs.unwrap_or_else(processors).get();
+        let queues = [(waiting.len().min(WAITING_JOBS), waiting), (jobs.min(others.len()), others)]
+            .map(|(jobs, queue)| (jobs, queue, AtomicUsize::new(0)));
+        let (sender, receiver) = mpsc::sync_channel(4 * jobs);
+        std::thread::scope(|scope| {
+            for (jobs, queue, next) in &queues {
+                for _ in 0..*jobs {
+                    let sender = sender.clone();
+                    scope.spawn(move || {
+                        while let Some(at) = queue.get(next.fetch_add(1, Ordering::Relaxed)) {
+                            if sender.send((*at, self.record(&cases[*at]))).is_err() {
+                                return;
+                            }
+                        }
+                    });
+                }
+            }
+            drop(sender);
+            // Dropped with the first error, so that nobody waits to be heard.
+            receiver.into_iter().try_for_each(|(at, record)| receive(at, record))
+        })
+    }
+}
