@@ -1,6 +1,8 @@
 # Thin over cargo. `make` alone lists the targets.
 
 ARGS ?=
+# The running kernel's series: 6.18 of 6.18.44.
+SERIES := $(shell uname -r | cut -d. -f1,2)
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check bench generate clean
@@ -26,11 +28,13 @@ bench: ## the kernel's floor, airtight's trials and a whole run, side by side
 	cargo bench --bench floor
 
 # By way of a second file: a failed build must not leave an empty one behind.
-generate: ## writes what is generated and committed: the schema and the reference
-	cargo run --quiet -- schema > scenarios/schema.json.new
-	cargo run --quiet -- schema --reference > scenarios/REFERENCE.md.new
+generate: ## writes what is generated and committed: schema, reference, this kernel's table
+	cargo run --release --quiet -- schema > scenarios/schema.json.new
+	cargo run --release --quiet -- schema --reference > scenarios/REFERENCE.md.new
+	cargo run --release --quiet -- table > reports/table.md.new
 	mv scenarios/schema.json.new scenarios/schema.json
 	mv scenarios/REFERENCE.md.new scenarios/REFERENCE.md
+	mv reports/table.md.new reports/linux-$(SERIES).md
 
 clean: ## removes what was built and what runs have left in reports/runs
 	cargo clean

@@ -47,7 +47,14 @@ fn main() -> Result<()> {
         all.iter().filter(|case| case.transport.word() == transport).cloned().collect()
     };
     let (udp, tcp) = (of("udp"), of("tcp"));
+    // The whole catalogue's UDP trials that need nothing of the machine and wait for no timer.
+    let wide: Vec<Case> = catalogue::select(&[])?
+        .into_iter()
+        .filter(|case| case.transport.word().starts_with("udp"))
+        .filter(|case| case.needs.is_empty() && !case.waits())
+        .collect();
     let (mut floors, mut udps, mut tcps, mut wholes) = (vec![], vec![], vec![], vec![]);
+    let mut wides = vec![];
     for _ in 0..=ROUNDS {
         let floor_closer = closer.clone();
         let floor = move || -> Result<f64> {
@@ -58,8 +65,9 @@ fn main() -> Result<()> {
             Ok(started.elapsed().as_secs_f64() / TRIALS as f64)
         };
         floors.push(on_thread(floor)?);
-        udps.push(trials(&runner, &udp)?);
-        tcps.push(trials(&runner, &tcp)?);
+        udps.push(trials(&runner, &udp, TRIALS)?);
+        tcps.push(trials(&runner, &tcp, TRIALS)?);
+        wides.push(trials(&runner, &wide, wide.len())?);
         let started = Instant::now();
         for case in &all {
             runner.run(case);
@@ -67,7 +75,8 @@ fn main() -> Result<()> {
         wholes.push(started.elapsed().as_secs_f64());
     }
     // The first round warms up.
-    let [floor, udp, tcp, whole] = [floors, udps, tcps, wholes].map(|all| median(&all[1..]));
+    let [floor, udp, tcp, wide_median, whole] =
+        [floors, udps, tcps, wides, wholes].map(|all| median(&all[1..]));
     println!("floor      {:7.3} ms a trial  {:6.0} trials/s", floor * 1e3, 1.0 / floor);
     println!(
         "udp        {:7.3} ms a trial  {:6.0} trials/s  {:.2} x floor",
@@ -80,6 +89,13 @@ fn main() -> Result<()> {
         tcp * 1e3,
         1.0 / tcp,
         tcp / floor
+    );
+    println!(
+        "catalogue  {:7.3} ms a trial  {:6.0} trials/s  {:.2} x floor ({} UDP trials)",
+        wide_median * 1e3,
+        1.0 / wide_median,
+        wide_median / floor,
+        wide.len()
     );
     println!("basics     {whole:7.3} s for {} trials, one after the other", all.len());
     Ok(())
@@ -112,13 +128,13 @@ fn on_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'stati
     std::thread::spawn(work).join().map_err(|_| anyhow::anyhow!("the thread panicked"))?
 }
 
-fn trials(runner: &Runner, cases: &[Case]) -> Result<f64> {
+fn trials(runner: &Runner, cases: &[Case], count: usize) -> Result<f64> {
     let started = Instant::now();
-    for turn in 0..TRIALS {
+    for turn in 0..count {
         let record = runner.run(&cases[turn % cases.len()]);
         ensure!(record.verdict == Verdict::Conforms, "{}: {}", record.id, record.reason);
     }
-    Ok(started.elapsed().as_secs_f64() / TRIALS as f64)
+    Ok(started.elapsed().as_secs_f64() / count as f64)
 }
 
 /// Closes captures elsewhere, as airtight does: each close waits for an RCU grace period.

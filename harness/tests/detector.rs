@@ -101,6 +101,19 @@ fn main() -> ExitCode {
         expect(&record, DEVIATES, "leaked through link14")
             .map_err(|e| Failed::from(format!("{e:#}")))
     }));
+    for wrong in wrong_scenarios() {
+        let runner = runner.clone();
+        trials.push(Trial::test(wrong.name, move || {
+            let runner = runner.ok_or_else(|| Failed::from("the host was not left"))?;
+            let text = wrong.edits.iter().fold(TRAP.to_owned(), |text, (from, to)| {
+                assert!(text.contains(from), "the edit edits nothing: {from}");
+                text.replace(from, to)
+            });
+            let record = runner.run(&case(&text, wrong.trial)?);
+            expect(&record, wrong.verdicts, wrong.reason)
+                .map_err(|e| Failed::from(format!("{e:#}")))
+        }));
+    }
     let unset = runner.clone();
     trials.push(Trial::test("receiver that could not be set up", move || {
         let runner = unset.ok_or_else(|| Failed::from("the host was not left"))?;
@@ -119,6 +132,104 @@ fn main() -> ExitCode {
         expect(&record, INCONCLUSIVE, "on purpose").map_err(|e| Failed::from(format!("{e:#}")))
     }));
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// A scenario whose laboratory is not what it claims, by edits of the trap.
+struct Wrong {
+    name: &'static str,
+    trial: &'static str,
+    edits: &'static [(&'static str, &'static str)],
+    verdicts: &'static [Verdict],
+    reason: &'static str,
+}
+
+const LINKS: &str = "links    = [\"chassis\", \"uplink\"]";
+const DECOY: &str = "{ to = \"default\", via = \"uplink\",  metric = 100 },";
+const RECEIVER: &str = "inject  = { by = \"uplink\", to = \"chassis\" }\nexpect  = \"refused\"";
+
+fn wrong_scenarios() -> Vec<Wrong> {
+    vec![
+        Wrong {
+            name: "advertisement that the host does not hear",
+            trial: "device::v6-udp",
+            edits: &[
+                (DECOY, ""),
+                (
+                    LINKS,
+                    "links = [\"chassis\", \"uplink\"]\nadvertisements = [{ by = \"uplink\", \
+                         prefix = \"2001:db8:9::/64\" }]",
+                ),
+            ],
+            verdicts: INCONCLUSIVE,
+            reason: "the trap is not armed",
+        },
+        Wrong {
+            name: "setting that does not exist",
+            trial: "device::v4-udp",
+            edits: &[(
+                LINKS,
+                "links = [\"chassis\", \"uplink\"]\nsysctls = [\"net.ipv4.nonsense=1\"]",
+            )],
+            verdicts: INCONCLUSIVE,
+            reason: "net/ipv4/nonsense",
+        },
+        Wrong {
+            name: "command line that fails",
+            trial: "device::v4-udp",
+            edits: &[(
+                LINKS,
+                "links = [\"chassis\", \"uplink\"]\nneeds = [\"program:ls\"]\n\
+                      lines = [{ at = \"host\", run = \"ls /no/such/file\" }]",
+            )],
+            verdicts: INCONCLUSIVE,
+            reason: "`ls /no/such/file`: exit status",
+        },
+        Wrong {
+            name: "command line that does not end",
+            trial: "device::v4-udp",
+            edits: &[(
+                LINKS,
+                "links = [\"chassis\", \"uplink\"]\nneeds = [\"program:tail\"]\n\
+                      lines = [{ at = \"host\", run = \"tail -f /dev/null\" }]",
+            )],
+            verdicts: INCONCLUSIVE,
+            reason: "did not end within",
+        },
+        Wrong {
+            name: "script whose twin is not reached either",
+            trial: "receiver::v4-udp",
+            // Nothing is injected at all: that the pinned socket hears nothing proves nothing.
+            edits: &[(
+                RECEIVER,
+                "steps = [{ call = \"listen\" }, { call = \"receive\" }]\n\
+                      expect = \"refused\"",
+            )],
+            verdicts: INCONCLUSIVE,
+            reason: "the same script without its pins did not receive",
+        },
+        Wrong {
+            name: "wait for a frame that does not come",
+            trial: "device::v4-udp",
+            edits: &[(
+                "pin    = { device = \"chassis\" }\nexpect = \"contained\"",
+                "pin = { device = \"chassis\" }\nsteps = [{ await = \"chassis\" }]\n\
+                       expect = \"contained\"",
+            )],
+            verdicts: INCONCLUSIVE,
+            reason: "made no attempt",
+        },
+        Wrong {
+            name: "segment for a connection that never was",
+            trial: "listener::v4-tcp",
+            edits: &[(
+                "request = { by = \"chassis\", to = \"chassis\" }",
+                "steps = [{ call = \"listen\" }, { inject = { by = \"chassis\", \
+                       to = \"chassis\", frame = \"fin\" } }]",
+            )],
+            verdicts: INCONCLUSIVE,
+            reason: "no connection to continue",
+        },
+    ]
 }
 
 fn case(text: &str, name: &str) -> Result<Case> {
