@@ -101,11 +101,18 @@ fn probe(name: &str) -> Option<String> {
     tried.err()
 }
 
-/// Becomes the namespace's multicast router (MRT_INIT, include/uapi/linux/mroute.h).
+/// Becomes the namespace's multicast router, for both families (MRT_INIT and MRT6_INIT in
+/// include/uapi/linux/mroute.h and mroute6.h).
 fn try_multicast_routing() -> std::io::Result<()> {
-    const MRT_INIT: i32 = 200;
-    let socket = sys::socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_IGMP)?;
-    sys::setsockopt(socket.as_fd(), libc::IPPROTO_IP, MRT_INIT, &1i32.to_ne_bytes())
+    const INIT: i32 = 200;
+    let routers = [
+        (libc::AF_INET, libc::IPPROTO_IGMP, libc::IPPROTO_IP),
+        (libc::AF_INET6, libc::IPPROTO_ICMPV6, libc::IPPROTO_IPV6),
+    ];
+    routers.into_iter().try_for_each(|(domain, protocol, level)| {
+        let socket = sys::socket(domain, libc::SOCK_RAW, protocol)?;
+        sys::setsockopt(socket.as_fd(), level, INIT, &1i32.to_ne_bytes())
+    })
 }
 
 fn find_program(name: &str) -> bool {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
 /// The longest that a command line may take.
@@ -26,11 +27,15 @@ pub(super) fn run(words: &[String]) -> Result<()> {
         .spawn()
         .with_context(|| format!("run `{line}`"))?;
     let mut errors = child.stderr.take().context("no standard error")?;
-    // Its standard error ends when it does.
+    let id = Pid::from_raw(i32::try_from(child.id())?);
     let (sender, ended) = mpsc::channel();
     std::thread::spawn(move || {
         let mut text = Vec::new();
         let read = errors.by_ref().take(1 << 16).read_to_end(&mut text).map(|_| text);
+        // A program may close its standard error and go on. It stays to be reaped, so that its
+        // number is nobody else's when it has to be killed.
+        let ended = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+        let read = read.and_then(|text| Ok(waitid(Id::Pid(id), ended).map(|_| text)?));
         // Whoever has given up waiting does not listen.
         let _ = sender.send(read);
     });
@@ -38,8 +43,7 @@ pub(super) fn run(words: &[String]) -> Result<()> {
         Ok(text) => text.with_context(|| format!("read what `{line}` says"))?,
         Err(_) => {
             // With whatever it has started.
-            let group = Pid::from_raw(i32::try_from(child.id())?);
-            killpg(group, Signal::SIGKILL).with_context(|| format!("end `{line}`"))?;
+            killpg(id, Signal::SIGKILL).with_context(|| format!("end `{line}`"))?;
             child.wait().with_context(|| format!("wait for `{line}`"))?;
             return Err(anyhow!("`{line}` did not end within {ENDS_WITHIN:?}"));
         }

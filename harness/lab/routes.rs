@@ -111,6 +111,8 @@ pub(super) fn rule_message(rule: &Rule, family: AddressFamily) -> RuleMessage {
     let port = |port: u16| RulePortRange { start: port, end: port };
     let attributes = [
         rule.mark.map(RuleAttribute::FwMark),
+        // Without a mask mark 0 would be no condition (fib_nl_newrule in net/core/fib_rules.c).
+        rule.mark.map(|_| RuleAttribute::FwMask(u32::MAX)),
         rule.oif.clone().map(RuleAttribute::Oifname),
         rule.iif.clone().map(RuleAttribute::Iifname),
         rule.uid.map(|[start, end]| RuleAttribute::UidRange(RuleUidRange { start, end })),
@@ -154,8 +156,16 @@ fn route_address(address: IpAddr) -> RouteAddress {
     }
 }
 
-/// A route in words: `203.0.113.9 via 192.0.2.34 dev uplink src 192.0.2.33`.
+/// A route in words: `203.0.113.9 via 192.0.2.34 dev uplink src 192.0.2.33`. IPv6 answers with the
+/// route that refuses, where IPv4 answers with the error alone: both read `TO: ERRNO`.
 pub(super) fn describe(to: IpAddr, answer: &RouteMessage, links: &[Link]) -> String {
+    let refused = answer.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::CacheInfo(info) if info.error != 0 => Some(info.error.cast_signed()),
+        _ => None,
+    });
+    if let Some(errno) = refused {
+        return format!("{to}: {}", crate::errno::name(errno.wrapping_abs()));
+    }
     let kind = match answer.header.kind {
         RouteType::Unicast => String::new(),
         other => format!("{} ", format!("{other:?}").to_lowercase()),
@@ -168,6 +178,12 @@ pub(super) fn describe(to: IpAddr, answer: &RouteMessage, links: &[Link]) -> Str
     };
     // In the order of ip-route(8), whatever the kernel's.
     let find = |pick: fn(&RouteAttribute) -> bool| answer.attributes.iter().find(|a| pick(a));
+    // IPv6 answers with `from ::` where no source was asked for (rt6_fill_node).
+    if let Some(RouteAttribute::Source(from)) = find(|a| matches!(a, RouteAttribute::Source(_)))
+        && shown(from) != "::"
+    {
+        words += &format!(" from {}", shown(from));
+    }
     if let Some(RouteAttribute::Gateway(gateway)) =
         find(|a| matches!(a, RouteAttribute::Gateway(_)))
     {

@@ -58,10 +58,10 @@ pub(super) fn resolve(text: &str, links: &[Link], family: Family) -> Option<IpAd
             Some(either(family, Ipv4Addr::new(198, 51, 100, 200), v6))
         }
         "group" => {
-            let v6 = Ipv6Addr::new(0xff05, 0, 0, 0, 0, 0, 0xdb8, 9);
+            let v6 = Ipv6Addr::new(0xff05, 0, 0, 0, 0, 0xdb8, 0, 9);
             Some(either(family, Ipv4Addr::new(233, 252, 0, 9), v6))
         }
-        "link-group" => v6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0xdb8, 9)),
+        "link-group" => v6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0xdb8, 0, 9)),
         "link-local" => (!family.is_v4()).then_some(LINK_LOCAL),
         "broadcast" => family.is_v4().then_some(IpAddr::V4(Ipv4Addr::BROADCAST)),
         "loopback" => Some(either(family, Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST)),
