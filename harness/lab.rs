@@ -10,6 +10,7 @@ mod netlink;
 mod routes;
 mod sysctl;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -189,6 +190,14 @@ impl Lab {
         self.host.route(&self.runtime, route, &self.case.links)
     }
 
+    /// Deletes a route of the host under test.
+    pub fn delete_route(&self, route: &Route) -> Result<()> {
+        let (to, length) = route.to;
+        let what = || format!("delete route {to}/{length} in {}", self.host.name);
+        let message = routes::route_message(route, &self.case.links).with_context(what)?;
+        self.host.netlink.change(&self.runtime, Message::DelRoute(message), &what())
+    }
+
     /// The kernel's own decision on which way a packet takes, in the words of ip-route(8); its
     /// refusal is an answer too.
     pub fn route_decision(&self, query: &RouteQuery) -> Result<String> {
@@ -203,9 +212,10 @@ impl Lab {
         }
     }
 
-    /// The addresses that the host under test is asking its neighbours for, without an answer yet.
-    pub fn unresolved(&self) -> Result<Vec<String>> {
-        if self.case.neighbours == Neighbours::Permanent {
+    /// The addresses that the host under test is asking its neighbours for, without an answer yet,
+    /// and the place of the link.
+    pub fn unresolved(&self) -> Result<Vec<(usize, String)>> {
+        if self.case.neighbours == Neighbours::Permanent && !self.altered() {
             return Ok(Vec::new());
         }
         let mut message = NeighbourMessage::default();
@@ -218,7 +228,7 @@ impl Lab {
             if entry.header.state != NeighbourState::Incomplete {
                 return None;
             }
-            let link = self.case.links.iter().find(|l| l.index == entry.header.ifindex)?;
+            let at = self.case.links.iter().position(|l| l.index == entry.header.ifindex)?;
             let address = entry.attributes.iter().find_map(|attribute| match attribute {
                 NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => Some(v4.to_string()),
                 NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => {
@@ -226,9 +236,45 @@ impl Lab {
                 }
                 _ => None,
             })?;
-            Some(format!("{address} on {}", link.name))
+            Some((at, address))
         });
         Ok(unresolved.collect())
+    }
+
+    /// Whether others than the laboratory itself may have changed the host under test.
+    fn altered(&self) -> bool {
+        !self.case.lines.is_empty() || self.case.runs_program()
+    }
+
+    /// What other devices of the host under test than its links and lo have transmitted: frames by
+    /// them are seen by no capture. None where nobody can have made one.
+    pub fn others(&self) -> Result<BTreeMap<String, u64>> {
+        if !self.altered() {
+            return Ok(BTreeMap::new());
+        }
+        let what = format!("list the devices of {}", self.host.name);
+        let message = Message::GetLink(LinkMessage::default());
+        let devices = self.host.netlink.list(&self.runtime, message, &what)?;
+        let others = devices.into_iter().filter_map(|device| {
+            let Message::NewLink(LinkMessage { header, attributes, .. }) = device else {
+                return None;
+            };
+            let known = self.case.links.iter().any(|link| link.index == header.index);
+            if known || header.index == LOOPBACK {
+                return None;
+            }
+            let mut name = format!("device {}", header.index);
+            let mut sent = 0;
+            for attribute in attributes {
+                match attribute {
+                    LinkAttribute::IfName(is) => name = is,
+                    LinkAttribute::Stats64(stats) => sent = stats.tx_packets,
+                    _ => {}
+                }
+            }
+            Some((name, sent))
+        });
+        Ok(others.collect())
     }
 
     /// Runs `action` on this thread, inside the namespace of the host under test.

@@ -5,6 +5,7 @@ mod address;
 mod attempt;
 mod cell;
 mod label;
+mod program;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -14,6 +15,7 @@ use crate::scenario::{
 };
 
 pub use attempt::{Approach, Info, MISSING_INDEX, PinCall, Step};
+pub use program::Program;
 
 /// The port that attempts are made to, or that the socket under test listens on: echo.
 pub const ATTEMPT_PORT: u16 = 7;
@@ -111,8 +113,17 @@ pub struct Control {
     pub arrives: Vec<usize>,
     /// Where the receiver is reached.
     pub receiver: IpAddr,
-    /// The script without its pins, which must receive. Of scripts whose reception is judged.
-    pub twin: Option<Vec<Step>>,
+    /// The attempt without its pins, where reception is judged.
+    pub twin: Option<Twin>,
+}
+
+/// An attempt whose reception is judged, without what holds its sockets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Twin {
+    /// Its steps.
+    pub steps: Vec<Step>,
+    /// Whether it must receive, or must not.
+    pub receives: bool,
 }
 
 /// A question to the kernel: which way a packet would take.
@@ -381,6 +392,11 @@ impl Case {
     /// IPv6 link that learns its neighbours does (RFC 4861, section 7.2.1).
     pub fn reports_memberships(&self) -> bool {
         self.family == Family::V6 && self.neighbours != Neighbours::Permanent
+    }
+
+    /// Whether a program makes the attempt.
+    pub fn runs_program(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Run(_)))
     }
 
     /// Whether an address is a broadcast address: everybody's, or a link's.

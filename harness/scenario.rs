@@ -15,7 +15,7 @@ pub(crate) use check::parse_prefix;
 pub use diagnostic::{Diagnostic, Diagnostics, nearest};
 pub use file::{
     Advertisement, Control, Family, File, Line, Matrix, MulticastRoute, Neighbours, Route,
-    RouteKind, Rule, RuleProtocol, Transport,
+    RouteKind, Rule, RuleProtocol, Sender, Transport,
 };
 pub use kernel::KernelRange;
 

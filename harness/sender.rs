@@ -12,10 +12,11 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, Backlog, MsgFlags, SockFlag, SockaddrStorage, accept4, bind, connect,
-    getsockname, getsockopt, listen, recvfrom, sockopt,
+    getpeername, getsockname, getsockopt, listen, recvfrom, sockopt,
 };
 
 use crate::plan::{Link, PinCall, RAW_PROTOCOL, Step};
+use crate::program::Ran;
 use crate::scenario::{DontRoute, Family, Transport};
 use crate::sys::{self, Control, Xdp};
 
@@ -38,6 +39,9 @@ pub struct Attempt {
     pub tried: bool,
     /// For a socket that waits to be reached: whether it was.
     pub received: Option<bool>,
+    /// For a program: what it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub program: Option<Ran>,
 }
 
 impl Attempt {
@@ -62,7 +66,12 @@ pub struct Recipe<'a> {
     /// What is sent.
     pub payload: &'a [u8],
     /// What a received payload must contain.
-    pub token: &'a [u8],
+    pub expected: &'a [u8],
+    /// Who a received packet or connection must come from; empty: anybody.
+    pub peers: &'a [IpAddr],
+    /// Whether sending on a connection that has no answer yet is left out, as a client does that
+    /// has nothing else to do. In a script it is a step that was not made.
+    pub lenient: bool,
     /// The links, for whole frames: the first of them gives the source address.
     pub links: &'a [Link],
     /// How long a connection may take. The wires are synchronous: an answer that is not there at
@@ -123,7 +132,7 @@ impl<'a> Sender<'a> {
             Step::Close { socket } => self.close(*socket),
             Step::CloseListener { socket } => self.close_listener(*socket),
             Step::Join { socket, group, index } => self.join(*socket, *group, *index),
-            Step::Inject(_) | Step::Route(_) | Step::Await(_) => Some(()),
+            Step::Inject(_) | Step::Route(_) | Step::Await(_) | Step::Run(_) => Some(()),
         };
         made.is_some()
     }
@@ -131,6 +140,12 @@ impl<'a> Sender<'a> {
     /// Notes what happened outside of the sender's own calls.
     pub fn remark(&mut self, words: String) {
         self.attempt.calls.push(Call { call: words, errno: None });
+    }
+
+    /// Notes what a program did.
+    pub fn ran(&mut self, ran: Ran) {
+        self.attempt.tried = true;
+        self.attempt.program = Some(ran);
     }
 
     /// Notes that a packet was handed to the host under test, which may answer it.
@@ -147,9 +162,9 @@ impl<'a> Sender<'a> {
         Some((socket.connected?, port))
     }
 
-    /// What was received so far.
-    pub fn received(&self) -> Option<bool> {
-        self.attempt.received
+    /// Whether the kernel has refused the last call.
+    pub fn refused(&self) -> bool {
+        self.attempt.errno().is_some()
     }
 
     /// Closes at once: a connection is reset, so that nothing is sent later.
@@ -355,7 +370,8 @@ impl<'a> Sender<'a> {
         }
         let stalled = transport.is_stream() && to.is_none() && self.unanswered(socket);
         if stalled {
-            return Some(());
+            self.remark("send(): not made, since the connection has no answer".to_owned());
+            return self.recipe.lenient.then_some(());
         }
         let at = self.sockets.get(socket)?;
         let mut flags = at.flags | libc::MSG_NOSIGNAL;
@@ -468,10 +484,17 @@ impl<'a> Sender<'a> {
         let at = self.sockets.get(socket)?;
         let waits = at.listens && at.listener.is_none() && at.transport.is_stream();
         if waits {
-            let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-            let accepted = match self.fd(socket).and_then(|fd| accept4(fd.as_raw_fd(), flags)) {
-                Ok(accepted) => sys::own(accepted),
-                Err(errno) => return self.unreached("accept()", errno),
+            let accepted = loop {
+                let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+                let accepted = match self.fd(socket).and_then(|fd| accept4(fd.as_raw_fd(), flags)) {
+                    Ok(accepted) => sys::own(accepted),
+                    Err(errno) => return self.unreached("accept()", errno),
+                };
+                let peer: Option<SockaddrStorage> = getpeername(accepted.as_raw_fd()).ok();
+                if self.expects(peer.as_ref()) {
+                    break accepted;
+                }
+                self.remark("accept(): of somebody else".to_owned());
             };
             // A connection that stands has reached the socket, whatever it carries.
             self.attempt.received = Some(true);
@@ -484,7 +507,12 @@ impl<'a> Sender<'a> {
             let fd = self.fd(socket).ok()?.as_raw_fd();
             match recvfrom::<SockaddrStorage>(fd, &mut buffer) {
                 Ok((0, _)) | Err(Errno::EAGAIN) if waits => break None,
-                Ok((count, from)) if holds(&buffer[..count], self.recipe.token) => break from,
+                Ok((count, from))
+                    if holds(&buffer[..count], self.recipe.expected)
+                        && (from.is_none() || self.expects(from.as_ref())) =>
+                {
+                    break from;
+                }
                 Ok((0, _)) => return self.unreached("recvfrom()", Errno::EAGAIN),
                 Ok(_) => {}
                 Err(errno) => return self.unreached("recvfrom()", errno),
@@ -497,6 +525,14 @@ impl<'a> Sender<'a> {
             self.answer(socket, from)?;
         }
         Some(())
+    }
+
+    /// Whether somebody is who is waited for.
+    fn expects(&self, peer: Option<&SockaddrStorage>) -> bool {
+        let v4 = peer.and_then(|p| p.as_sockaddr_in()).map(|v4| IpAddr::V4(v4.ip()));
+        let v6 = peer.and_then(|p| p.as_sockaddr_in6()).map(|v6| v6.ip().to_canonical());
+        let peers = self.recipe.peers;
+        peers.is_empty() || v4.or(v6).is_some_and(|address| peers.contains(&address))
     }
 
     fn answer(&mut self, socket: usize, from: Option<SockaddrStorage>) -> Option<()> {

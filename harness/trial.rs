@@ -25,6 +25,7 @@ use crate::plan::{ATTEMPT_PORT, Approach, CONTROL_PORT, Case, PinCall, RouteQuer
 use crate::scenario::{FrameKind, Transport};
 use crate::sender;
 use crate::verdict::{self, Armed, Arming, Closing, Judgement};
+use crate::world::{self, World};
 use inbound::Inbound;
 use script::Script;
 
@@ -149,7 +150,10 @@ struct Trial<'a> {
 impl Trial<'_> {
     fn run(mut self, sabotage: &Sabotage<'_>) -> Result<Record> {
         let case = self.case;
-        let _sinks = self.sinks()?;
+        let (_sinks, _world) = match case.runs_program() {
+            true => (Vec::new(), Some(self.world()?)),
+            false => (self.sinks()?, None),
+        };
         let approached = !case.advertisements.is_empty() || case.provokes();
         if approached {
             self.inbound = Some(Inbound::open(self.lab, self.nonce, self.reaper)?);
@@ -167,6 +171,7 @@ impl Trial<'_> {
         };
         self.stage(sabotage, Stage::Armed)?;
         evidence.decisions = self.decisions()?;
+        evidence.others = self.lab.others()?;
         let token = self.token("attempt");
         let attempt = match sabotage.attempt {
             Some(attempt) => self.lab.inside_host(|| {
@@ -226,6 +231,19 @@ impl Trial<'_> {
         Ok(sinks)
     }
 
+    /// The world behind every link, for programs.
+    fn world(&self) -> Result<World> {
+        let mut sockets = world::Sockets::default();
+        let addresses = self.case.owned.iter().filter(|address| !link_local(address));
+        let addresses: Vec<IpAddr> = addresses.copied().collect();
+        for (at, link) in self.case.links.iter().enumerate() {
+            let open = || addresses.iter().try_for_each(|address| sockets.open(*address));
+            let what = || format!("open the world behind {}", link.name);
+            self.lab.inside_gateway(at, open)?.with_context(what)?;
+        }
+        sockets.serve(self.case.target)
+    }
+
     /// Arms the trap: every capture alive, the control, every wire quiet.
     fn arm(&mut self, sabotage: &Sabotage<'_>) -> Result<(Arming, Result<Armed, String>)> {
         let case = self.case;
@@ -277,8 +295,13 @@ impl Trial<'_> {
             }
         }
         if let Some(twin) = &control.twin {
-            let attempt = self.perform(twin, &script)?;
-            arming.twin = Some(attempt.received == Some(true));
+            let attempt = self.perform(&twin.steps, &script)?;
+            arming.twin = attempt.received;
+            for step in &twin.steps {
+                if let Step::Route(route) = step {
+                    self.lab.delete_route(route)?;
+                }
+            }
         }
         if control.arrives.is_empty() {
             let (transport, to) = (control.transport, control.to);
@@ -286,11 +309,15 @@ impl Trial<'_> {
             if self.case.is_broadcast(&to) {
                 steps.push(Step::Pin { socket: 0, call: PinCall::Broadcast(true) });
             }
-            let connects = transport != Transport::Udp;
+            let connects = matches!(transport, Transport::UdpConnected | Transport::Tcp);
             if connects {
                 steps.push(Step::Connect { socket: 0, to });
             }
             steps.push(Step::Send { socket: 0, to: (!connects).then_some(to) });
+            // To the very port of the attempt, so that a rule by ports tells them as little apart as
+            // the routes do. A program's world would answer there, and nobody listens any more.
+            let port = if self.case.runs_program() { CONTROL_PORT } else { ATTEMPT_PORT };
+            let script = Script { port, ..script };
             arming.control = self.perform(&steps, &script)?;
         }
         Ok(())
@@ -318,7 +345,13 @@ impl Trial<'_> {
     fn close(&mut self, evidence: &mut record::Evidence) -> Result<()> {
         evidence.closing =
             Closing { drained: self.captures.end_phase(SENTINEL_WITHIN)?, ..Closing::default() };
-        evidence.pending = self.lab.unresolved()?;
+        evidence.closing.pending = self.lab.unresolved()?;
+        let others = self.lab.others()?;
+        evidence.closing.others = others
+            .into_iter()
+            .filter(|(name, sent)| *sent > evidence.others.get(name).copied().unwrap_or(0))
+            .map(|(name, _)| name)
+            .collect();
         let closing = &mut evidence.closing;
         for _ in 0..ACCOUNTS_MAX {
             closing.transmitted = self.lab.transmitted()?;
@@ -332,9 +365,9 @@ impl Trial<'_> {
         Ok(())
     }
 
-    /// A token that no other trial and no other part of this one has.
+    /// A token that no other trial and no other part of this one has. It can stand in a URL.
     fn token(&self, part: &str) -> Vec<u8> {
-        format!("airtight {part} {:016x}", self.nonce).into_bytes()
+        format!("airtight-{part}-{:016x}", self.nonce).into_bytes()
     }
 }
 

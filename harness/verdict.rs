@@ -12,7 +12,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::capture::{Frame, Packet, Phase, Tally, decode};
-use crate::plan::{ATTEMPT_PORT, Approach, CONTROL_PORT, Case, Judged, Step, owner};
+use crate::plan::{ATTEMPT_PORT, Approach, CONTROL_PORT, Case, Judged, Role, Step, owner};
+use crate::program::{End, Ran};
 use crate::scenario::{Carries, Neighbours, Outcome};
 use crate::sender::Attempt;
 
@@ -83,7 +84,8 @@ pub fn arm(case: &Case, arming: &Arming, frames: &[Frame]) -> Result<Armed, Stri
     let mut through = BTreeSet::new();
     for frame in frames.iter().filter(|f| !f.sentinel && f.phase < Phase::Attempt) {
         let packet = decode(&frame.bytes);
-        let ours = carries(frame, &arming.token) || segment(case, &packet, CONTROL_PORT);
+        let ours = carries(frame, &arming.token)
+            || [ATTEMPT_PORT, CONTROL_PORT].iter().any(|port| segment(case, &packet, *port));
         if ours && frame.phase == Phase::Control {
             through.insert(frame.link);
         } else if frame.phase == Phase::Rising && case.reports_memberships() && packet.membership()
@@ -100,8 +102,11 @@ pub fn arm(case: &Case, arming: &Arming, frames: &[Frame]) -> Result<Armed, Stri
         return Err(format!("the control was refused: {errno}"));
     }
     let decoy = &case.links[case.control.link].name;
-    if case.control.twin.is_some() && arming.twin != Some(true) {
-        return Err("the control failed: the same script without its pins did not receive".into());
+    if let Some(twin) = &case.control.twin
+        && arming.twin != Some(twin.receives)
+    {
+        let verb = if twin.receives { "did not receive" } else { "has received" };
+        return Err(format!("the control failed: the same attempt without its pins {verb}"));
     }
     if !case.control.arrives.is_empty() {
         for link in &case.control.arrives {
@@ -134,6 +139,11 @@ pub struct Closing {
     pub tallies: Vec<Tally>,
     /// For each link, how many frames its near end transmitted.
     pub transmitted: Vec<u64>,
+    /// Devices of the host under test that are no links and have transmitted since the arming.
+    pub others: Vec<String>,
+    /// The addresses that neighbours are still being asked for, with the place of the link: a
+    /// packet waits for each.
+    pub pending: Vec<(usize, String)>,
 }
 
 /// Checks that the window is closed and that nothing was lost. The error is the reason why the
@@ -154,6 +164,14 @@ pub fn close(case: &Case, closing: &Closing) -> Result<Closed, String> {
                 link.name, tally.captured
             ));
         }
+    }
+    if let Some(other) = closing.others.first() {
+        return Err(format!("frames have left by {other}, which is no link of the scenario"));
+    }
+    let parked = closing.pending.iter().find(|(link, _)| !case.intended[*link]);
+    if let (Some((link, address)), true) = (parked, case.judged == Judged::WayOut) {
+        let link = &case.links[*link].name;
+        return Err(format!("a packet waits on {link} for the neighbour {address}"));
     }
     Ok(Closed(()))
 }
@@ -217,6 +235,20 @@ pub fn judge(
     tallies: &[Tally],
 ) -> Judgement {
     match observe(case, attempt, token, frames, tallies) {
+        // A call that was refused has ended the attempt: what the rest of it would have sent is not
+        // known, unless the case is about that very error. A client has nothing behind it.
+        Ok(observed)
+            if observed.outcome == Outcome::Contained
+                && case.role == Role::Script
+                && observed.errno.is_some()
+                && observed.errno != case.expect.errno =>
+        {
+            let call = observed.call.as_deref().unwrap_or_default();
+            let errno = observed.errno.as_deref().unwrap_or_default();
+            Judgement::inconclusive(format!(
+                "{call} was refused with {errno}, which ended the script"
+            ))
+        }
         Ok(observed) => compare(case, observed),
         Err(reason) => Judgement::inconclusive(reason),
     }
@@ -274,7 +306,14 @@ fn observe(
     let strays: BTreeSet<usize> = used.iter().copied().filter(|at| !case.intended[*at]).collect();
     let own: Vec<&(&Frame, Packet)> =
         window.iter().filter(|(frame, packet)| belongs(case, frame, packet, token)).collect();
-    let sources: BTreeSet<IpAddr> = own.iter().filter_map(|(_, packet)| packet.source()).collect();
+    // Of a leak, the leaked frames; where the attempt's own are not among them, whatever is.
+    let told = |(frame, _): &&(&Frame, Packet)| strays.is_empty() || strays.contains(&frame.link);
+    let mut tellers: Vec<&(&Frame, Packet)> = own.iter().copied().filter(told).collect();
+    if tellers.is_empty() {
+        tellers = window.iter().filter(told).collect();
+    }
+    let sources: BTreeSet<IpAddr> =
+        tellers.iter().filter_map(|(_, packet)| packet.source()).collect();
     let mut observed = Observed {
         outcome: Outcome::Silent,
         through: names(case, &used),
@@ -307,12 +346,20 @@ fn observe(
         observed.through = names(case, &strays);
         return Ok(observed);
     }
+    let status = match &attempt.program {
+        Some(ran) => Some(exit_status(ran)?),
+        None => None,
+    };
+    if let Some(status @ 1..) = status {
+        observed.errno = Some(format!("exit {status}"));
+    }
+    let answers = case.steps.iter().any(|step| matches!(step, Step::Answer { .. }));
+    if answers && attempt.received == Some(false) {
+        let why = "the request did not reach the socket, which had nothing to answer";
+        return Err(why.to_owned());
+    }
     if !attempt.tried {
-        return Err(match attempt.received {
-            Some(false) => "the request did not reach the socket, which had nothing to answer",
-            _ => "the sender made no attempt",
-        }
-        .to_owned());
+        return Err("the sender made no attempt".to_owned());
     }
     if !used.is_empty() {
         let neighbours = window.iter().all(|(_, packet)| packet.neighbour());
@@ -327,10 +374,34 @@ fn observe(
     Ok(observed)
 }
 
+/// The exit status of a program that ran to its end. A program that did not proves nothing but what
+/// it has leaked: the error says what became of it.
+fn exit_status(ran: &Ran) -> Result<i32, String> {
+    let program = ran.command.first().map_or("", String::as_str);
+    let said = ran.stderr.text.lines().find(|line| !line.trim().is_empty());
+    let said = said.map_or_else(String::new, |line| format!(": {line}"));
+    match &ran.end {
+        // What a shell and the dynamic loader say of what they could not start (bash(1), ld.so(8)).
+        End::Exited(status @ (126 | 127)) => {
+            Err(format!("`{program}` could not run, exit status {status}{said}"))
+        }
+        End::Exited(status) => Ok(*status),
+        End::Signalled(signal) => Err(format!("`{program}` crashed, by signal {signal}{said}")),
+        End::NotStarted(why) => Err(format!("`{program}` was not started: {why}")),
+        End::TimedOut => Err(format!(
+            "`{program}` did not end in its time and was killed: what it would have sent later is \
+             not known{said}"
+        )),
+    }
+}
+
 /// Whether a frame is part of the attempt: it carries the token, or is a segment of its
 /// connection, or what an approach has drawn from the kernel, or the report of a membership.
 fn belongs(case: &Case, frame: &Frame, packet: &Packet, token: &[u8]) -> bool {
-    carries(frame, token)
+    // The wires were quiet before, and nobody but the program, and the kernel on its behalf, has
+    // anything to send: neighbours are asked for whatever it sends.
+    (case.runs_program() && !packet.neighbour())
+        || carries(frame, token)
         || segment(case, packet, ATTEMPT_PORT)
         || answers(case, packet)
         || (case.joins() && packet.membership())
@@ -420,7 +491,7 @@ fn differs(case: &Case, observed: &Observed) -> Option<String> {
         return fails(" with ", errno, observed.errno.as_deref().unwrap_or("no error"));
     }
     if let Some(call) = &expect.call
-        && !observed.call.as_ref().is_some_and(|refused| refused.starts_with(call.as_str()))
+        && !observed.call.as_ref().is_some_and(|refused| names_call(refused, call))
     {
         return fails(" by ", call, observed.call.as_deref().unwrap_or("no call"));
     }
@@ -430,6 +501,15 @@ fn differs(case: &Case, observed: &Observed) -> Option<String> {
         return fails(" carrying ", word(expect.carries), word(carries));
     }
     None
+}
+
+/// Whether `refused` is the call that `call` names: `sendto` names `sendto(...)`, `send` names
+/// `sendto(...)` too, and `setsockopt(IP_TTL` names `setsockopt(IP_TTL, 1)`.
+fn names_call(refused: &str, call: &str) -> bool {
+    let ends = |rest: &str| rest.is_empty() || rest.starts_with(['(', ',', ')', ' ']);
+    refused.strip_prefix(call).is_some_and(|rest| {
+        ends(rest) || (call == "send" && rest.strip_prefix("to").is_some_and(ends))
+    })
 }
 
 /// An outcome in words: `leaked through uplink`, `refused with ENODEV`.

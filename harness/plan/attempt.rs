@@ -6,7 +6,7 @@ use toml::Spanned;
 
 use super::address::resolve;
 use super::cell::route;
-use super::{Link, Route};
+use super::{Link, Program, Route};
 use crate::scenario::{
     Approach as FileApproach, Call, DontRoute, Family, FileCase, FileStep, FrameKind, PacketInfo,
     Pin, Transport,
@@ -147,6 +147,8 @@ pub enum Step {
     Route(Route),
     /// Waits for a frame on this link.
     Await(usize),
+    /// Runs a program, and waits for its end.
+    Run(Program),
 }
 
 impl PinCall {
@@ -164,15 +166,63 @@ impl PinCall {
     }
 }
 
-/// The steps without what holds the sockets: the twin of a script whose reception is judged. It must
-/// be reached, or that the script's own socket is not would prove nothing. None where nothing is
-/// held, or where several sockets listen, of which any may be reached.
+/// The steps without what holds the sockets, and without other sockets that listen, of which any
+/// may be reached. What becomes of them tells whether a pin has to do with it that a socket is not
+/// reached. None where nothing is received, or nothing is held.
 pub(super) fn twin(steps: &[Step]) -> Option<Vec<Step>> {
     let held = |step: &Step| matches!(step, Step::Pin { call, .. } if call.holds());
-    let listens = |step: &&Step| matches!(step, Step::Listen { .. });
+    let rival = |of: usize| {
+        of != 0 && steps.iter().any(|step| matches!(step, Step::Listen { socket } if *socket == of))
+    };
     let receives = steps.iter().any(|step| matches!(step, Step::Receive { .. }));
-    let twin = receives && steps.iter().any(held) && steps.iter().filter(listens).count() < 2;
-    twin.then(|| steps.iter().filter(|step| !held(step)).cloned().collect())
+    let others = steps.iter().any(|step| step.socket().is_some_and(rival));
+    let twin = receives && (steps.iter().any(held) || others);
+    let kept = |step: &&Step| !held(step) && !step.socket().is_some_and(rival);
+    twin.then(|| renumbered(steps.iter().filter(kept).cloned().collect()))
+}
+
+/// Sockets are named by the order of their opening, which a twin may have changed.
+fn renumbered(mut steps: Vec<Step>) -> Vec<Step> {
+    let mut opened: Vec<usize> = steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::Open { socket, .. } => Some(*socket),
+            _ => None,
+        })
+        .collect();
+    opened.dedup();
+    for step in &mut steps {
+        if let Some(socket) = step.socket_mut()
+            && let Some(at) = opened.iter().position(|of| of == socket)
+        {
+            *socket = at;
+        }
+    }
+    steps
+}
+
+impl Step {
+    /// The socket that the step is about.
+    pub fn socket(&self) -> Option<usize> {
+        self.clone().socket_mut().copied()
+    }
+
+    fn socket_mut(&mut self) -> Option<&mut usize> {
+        match self {
+            Step::Open { socket, .. }
+            | Step::Pin { socket, .. }
+            | Step::Listen { socket }
+            | Step::Accept { socket }
+            | Step::Connect { socket, .. }
+            | Step::Send { socket, .. }
+            | Step::Receive { socket }
+            | Step::Answer { socket }
+            | Step::Close { socket }
+            | Step::CloseListener { socket }
+            | Step::Join { socket, .. } => Some(socket),
+            Step::Inject(_) | Step::Route(_) | Step::Await(_) | Step::Run(_) => None,
+        }
+    }
 }
 
 /// How a gateway approaches the host under test.

@@ -8,12 +8,13 @@ use toml::Spanned;
 
 use super::attempt::{self, Names};
 use super::label::label;
+use super::program::program;
 use super::{
     Advertisement, Case, Control, Expectation, Hop, Judged, Line, Link, PinCall, Role, Route, Rule,
-    Step, Waiver, address, owner,
+    Step, Twin, Waiver, address, owner,
 };
 use crate::scenario::{
-    Carries, Family, FileCase, KernelRange, Known, Neighbours, Scenario, Transport,
+    Carries, Family, FileCase, KernelRange, Known, Neighbours, Outcome, Scenario, Transport,
 };
 
 /// The trial of `case` in one cell.
@@ -36,7 +37,10 @@ pub(super) fn cell(
         .map(|l| file.intended.iter().any(|i| i.get_ref() == l.get_ref()))
         .collect();
     let target = address::target(family);
-    let steps = Names { links: &links, family, transport, target }.steps(case);
+    let steps = match program(scenario, case, &links, &intended, family, target) {
+        Some(program) => vec![Step::Run(program)],
+        None => Names { links: &links, family, transport, target }.steps(case),
+    };
     let control = control(scenario, case, &steps, &links, family, transport);
     let played = played(&steps, &links);
     let mut used = destinations(&steps, &control);
@@ -69,7 +73,10 @@ pub(super) fn cell(
         refs: file.refs.clone(),
         heading: file.heading.clone(),
         name: case.name.get_ref().clone(),
-        pin: label(&steps, &links, &intended),
+        pin: match steps.as_slice() {
+            [Step::Run(program)] => program.words.join(" "),
+            steps => label(steps, &links, &intended),
+        },
         family,
         transport,
         routes,
@@ -183,9 +190,9 @@ fn control(
             .or(injected.map(|approach| approach.from))
             .unwrap_or(address::target(family)),
         transport: connected.unwrap_or(match transport {
-            Transport::UdpConnected => Transport::UdpConnected,
-            Transport::Tcp | Transport::Mptcp | Transport::TcpFastopen => Transport::Tcp,
-            _ => Transport::Udp,
+            Transport::Mptcp | Transport::TcpFastopen => Transport::Tcp,
+            frames if frames.is_frames() => Transport::Udp,
+            own => own,
         }),
         arrives,
         // Groups and foreign addresses reach nobody who has not asked for them.
@@ -193,7 +200,10 @@ fn control(
             .map(|approach| approach.to)
             .filter(|to| links.iter().any(|link| link.address == *to))
             .unwrap_or(links[link].address),
-        twin: if case.steps.is_empty() { None } else { attempt::twin(steps) },
+        twin: attempt::twin(steps).map(|steps| Twin {
+            steps,
+            receives: case.unpinned.as_ref().is_none_or(|o| *o.get_ref() != Outcome::Refused),
+        }),
     }
 }
 
@@ -328,12 +338,12 @@ fn sysctls(scenario: &Scenario, family: Family, steps: &[Step]) -> Vec<(String, 
         let path = if path.contains('/') { path.to_owned() } else { path.replace('.', "/") };
         wanted.then(|| (path, value.trim().to_owned()))
     });
-    // Ping sockets are for the groups of this range alone (icmp(7)).
+    // Ping sockets are for the groups of this range alone (icmp(7)); a scenario may say otherwise.
     let ping = Transport::Ping;
     let pings =
         steps.iter().any(|s| matches!(s, Step::Open { transport, .. } if *transport == ping));
     let pings = pings.then(|| ("net/ipv4/ping_group_range".to_owned(), "0 0".to_owned()));
-    written.chain(pings).collect()
+    pings.into_iter().chain(written).collect()
 }
 
 fn advertisements(scenario: &Scenario, links: &[Link], family: Family) -> Vec<Advertisement> {

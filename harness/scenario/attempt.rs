@@ -47,6 +47,9 @@ pub struct Case {
     #[serde(default)]
     #[cfg_attr(feature = "cli", schemars(with = "Vec<Step>"))]
     pub steps: Vec<Spanned<Step>>,
+    /// The command line that makes the attempt, in place of the sender's.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<Vec<String>>"))]
+    pub command: Option<Spanned<Vec<String>>>,
     /// What is expected: `contained`, `leaked`, `refused` or `silent`; where reception is judged
     /// `delivered` or `refused`.
     #[cfg_attr(feature = "cli", schemars(with = "Outcome"))]
@@ -54,11 +57,17 @@ pub struct Case {
     /// With `leaked`: the decoy that the frames are expected on.
     #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
     pub through: Option<Spanned<String>>,
+    /// Where reception is judged and a pin stands: what the same attempt without its pins must come
+    /// to, or nothing counts: `delivered` (without it) or, where something else than the pin keeps
+    /// packets out, `refused`.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<Outcome>"))]
+    pub unpinned: Option<Spanned<Outcome>>,
     /// With `contained` and `leaked`: the link whose address the frames carry as their source, or
     /// another address, such as `{foreign}` or `{loopback}`.
     #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
     pub source: Option<Spanned<String>>,
-    /// With `refused`: the error that the sender is given, by its name in errno(3).
+    /// With `refused`: the error that the sender is given, by its name in errno(3); for a program
+    /// its exit status, as `exit 7`. With `contained` in `steps`: the error that ends them.
     #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
     pub errno: Option<Spanned<String>>,
     /// With `errno`: the call that is given it: `sendto`, `connect`, `setsockopt(IP_UNICAST_IF`.

@@ -4,6 +4,8 @@
 mod attempt;
 mod expectation;
 mod lab;
+mod program;
+mod story;
 mod words;
 
 use std::ops::Range;
@@ -30,6 +32,7 @@ pub(super) fn check(file: &File) -> Vec<Fault> {
     let mut checker = Checker { file, links, faults: Vec::new() };
     checker.head();
     checker.lab();
+    checker.sender();
     checker.control();
     checker.matrix();
     checker.cases();
@@ -192,8 +195,12 @@ impl<'a> Checker<'a> {
             let cells = self.cells(case);
             self.needs(&case.needs);
             self.kernel(case.kernel.as_ref());
-            self.attempt(case, &cells);
-            self.expectation(case, &cells);
+            let program = self.program(case);
+            if !program {
+                self.attempt(case, &cells);
+                self.story(case, &cells);
+            }
+            self.expectation(case, &cells, program);
             self.only(case);
         }
     }

@@ -1,6 +1,8 @@
 //! The scenario language as it is written: the shape of a file, key by key. The comments of this
 //! module are the language's reference; `airtight schema` renders them.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 use toml::Spanned;
@@ -73,6 +75,8 @@ pub struct File {
     /// scenario is skipped.
     #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
     pub kernel: Option<Spanned<String>>,
+    /// A program that makes the attempts, in place of airtight's own sockets.
+    pub sender: Option<Sender>,
     /// The experiment that arms the trap. Mandatory: without it silence would prove nothing.
     pub control: Control,
     /// The axes on which the claim is the same. Every case is tried in every cell.
@@ -257,6 +261,33 @@ pub struct Line {
     /// an argument of its own, are replaced by their addresses.
     #[cfg_attr(feature = "cli", schemars(with = "String"))]
     pub run: Spanned<String>,
+}
+
+/// A program that makes the attempts. It runs inside the host under test, on a machine that fits
+/// the laboratory: its own interfaces, `/sys/class/net`, `/etc/resolv.conf`, `/etc/hosts`, hostname
+/// and processes. It is judged strictly: any frame on a link that is not intended is a leak.
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Sender {
+    /// The program and its arguments. In each of them placeholders are replaced: those of a case's
+    /// `to`, `{LINK.device}`, `{intended.device}`, `{intended.address}`, `{intended.gateway}` (of the
+    /// first intended link), `{port}` and `{token}`. A case may have its own `command`.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<Vec<String>>"))]
+    pub command: Option<Spanned<Vec<String>>>,
+    /// Its environment, beside `PATH` and `HOME`: the rest of yours is not passed on.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+    /// The folder that it runs in. Without it: the one that airtight runs in.
+    pub directory: Option<String>,
+    /// The user and group id that it runs as. Without it: airtight's own.
+    pub user: Option<u32>,
+    /// What stands on its standard input.
+    #[serde(default)]
+    pub input: String,
+    /// How long it may run, in milliseconds, at most 600,000. Without it: 10,000.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<u32>"))]
+    pub timeout_ms: Option<Spanned<u32>>,
 }
 
 /// The experiment that arms the trap.

@@ -37,6 +37,7 @@ const INCONCLUSIVE: &[Verdict] = &[Verdict::Inconclusive];
 const DEVIATES: &[Verdict] = &[Verdict::Deviates];
 
 fn main() -> ExitCode {
+    host::begin();
     let arguments = Arguments::from_args();
     let runner = host::leave().map_err(anyhow::Error::from).and_then(Runner::new);
     let runner = match runner {
@@ -198,14 +199,15 @@ fn wrong_scenarios() -> Vec<Wrong> {
         Wrong {
             name: "script whose twin is not reached either",
             trial: "receiver::v4-udp",
-            // Nothing is injected at all: that the pinned socket hears nothing proves nothing.
+            // What is injected reaches nobody: that the pinned socket hears nothing proves nothing.
             edits: &[(
                 RECEIVER,
-                "steps = [{ call = \"listen\" }, { call = \"receive\" }]\n\
-                      expect = \"refused\"",
+                "steps = [{ call = \"listen\" }, { inject = { by = \"uplink\", to = \"{foreign}\" \
+                 } }, { call = \"receive\" }]\n\
+                 expect = \"refused\"",
             )],
             verdicts: INCONCLUSIVE,
-            reason: "the same script without its pins did not receive",
+            reason: "the same attempt without its pins did not receive",
         },
         Wrong {
             name: "wait for a frame that does not come",
@@ -216,7 +218,137 @@ fn wrong_scenarios() -> Vec<Wrong> {
                        expect = \"contained\"",
             )],
             verdicts: INCONCLUSIVE,
-            reason: "made no attempt",
+            reason: "no frame has left by chassis within",
+        },
+        Wrong {
+            name: "script that ends before its leak",
+            trial: "device::v4-udp",
+            edits: &[(
+                "pin    = { device = \"chassis\" }\nexpect = \"contained\"",
+                "pin = { device = \"chassis\" }\nexpect = \"contained\"\nsteps = [{ send = \
+                 \"{target}\" }, { call = \"close\" }, { call = \"send\" }, { open = \"udp\", \
+                 on = \"b\" }, { on = \"b\", send = \"{target}\" }]",
+            )],
+            verdicts: INCONCLUSIVE,
+            reason: "which ended the script",
+        },
+        Wrong {
+            name: "request that reaches nobody",
+            trial: "listener::v4-udp",
+            edits: &[
+                ("unpinned = \"uplink\"", "unpinned = \"uplink\"\nto = \"{target}\""),
+                (
+                    "pin     = { device = \"chassis\" }\nrequest = { by = \"chassis\", to = \"chassis\" }",
+                    "pin = { address = \"uplink\" }\nrequest = { by = \"chassis\", to = \"chassis\", \
+                 from = \"{chassis.gateway}\" }",
+                ),
+            ],
+            verdicts: INCONCLUSIVE,
+            reason: "the request did not reach the socket",
+        },
+        Wrong {
+            name: "receiver that nobody could reach",
+            trial: "receiver::v4-udp",
+            edits: &[(
+                "inject  = { by = \"uplink\", to = \"chassis\" }",
+                "inject  = { by = \"uplink\", to = \"{foreign}\" }",
+            )],
+            verdicts: INCONCLUSIVE,
+            reason: "the same attempt without its pins did not receive",
+        },
+        Wrong {
+            name: "receiver that hears somebody else",
+            trial: "receiver::v4-udp",
+            // Another socket of the host sends what is received; the injected datagram is kept out.
+            edits: &[(
+                RECEIVER,
+                "steps = [{ call = \"listen\" }, { inject = { by = \"uplink\", to = \"chassis\" } }, \
+                 { open = \"udp\", on = \"b\" }, { on = \"b\", send = \"{chassis.address}\" }, \
+                 { call = \"receive\" }]\nexpect = \"delivered\"",
+            )],
+            verdicts: DEVIATES,
+            reason: "expected delivered, got refused",
+        },
+        Wrong {
+            name: "leak by a device that is no link",
+            trial: "device::v4-udp",
+            edits: &[
+                (
+                    LINKS,
+                    "links = [\"chassis\", \"uplink\"]\nneeds = [\"program:ip\"]\nlines = [\
+                     { at = \"host\", run = \"ip link add x0 type veth peer name x1\" }, \
+                     { at = \"host\", run = \"ip addr add 198.18.0.1/24 dev x0\" }, \
+                     { at = \"host\", run = \"ip link set x0 up\" }, \
+                     { at = \"host\", run = \"ip link set x1 up\" }, \
+                     { at = \"host\", run = \"ip neigh add {target} dev x0 lladdr 02:00:00:00:99:99\" }]",
+                ),
+                (
+                    "pin    = { device = \"chassis\" }\nexpect = \"contained\"",
+                    "pin = { device_name = \"x0\" }\nexpect = \"silent\"",
+                ),
+            ],
+            verdicts: INCONCLUSIVE,
+            reason: "which is no link of the scenario",
+        },
+        Wrong {
+            name: "packet that waits on the decoy",
+            trial: "device::v4-udp",
+            edits: &[
+                (LINKS, "links = [\"chassis\", \"uplink\"]\nneighbours = \"unanswered\""),
+                (
+                    "pin    = { device = \"chassis\" }\nexpect = \"contained\"",
+                    "pin = { device = \"uplink\" }\nto = \"{uplink.address}\"\nexpect = \"silent\"",
+                ),
+            ],
+            verdicts: INCONCLUSIVE,
+            reason: "",
+        },
+        Wrong {
+            name: "program that is not there",
+            trial: "device::v4-udp",
+            edits: &[(
+                "pin    = { device = \"chassis\" }\nexpect = \"contained\"",
+                "command = [\"/no/such/program\"]\nexpect = \"contained\"",
+            )],
+            verdicts: INCONCLUSIVE,
+            reason: "was not started",
+        },
+        Wrong {
+            name: "program that crashes",
+            trial: "device::v4-udp",
+            edits: &[(
+                "pin    = { device = \"chassis\" }\nexpect = \"contained\"",
+                "command = [\"sh\", \"-c\", \"kill -SEGV $$\"]\nexpect = \"silent\"",
+            )],
+            verdicts: INCONCLUSIVE,
+            reason: "crashed, by signal 11",
+        },
+        Wrong {
+            name: "program that hangs and forks away",
+            trial: "device::v4-udp",
+            edits: &[
+                ("[control]", "[sender]\ntimeout_ms = 300\n\n[control]"),
+                (
+                    "pin    = { device = \"chassis\" }\nexpect = \"contained\"",
+                    "command = [\"sh\", \"-c\", \"setsid sh -c 'sleep 61' & sleep 61\"]\n\
+                     expect = \"silent\"",
+                ),
+            ],
+            verdicts: INCONCLUSIVE,
+            reason: "did not end in its time",
+        },
+        Wrong {
+            name: "program that writes without end",
+            trial: "device::v4-udp",
+            edits: &[
+                ("[control]", "[sender]\ntimeout_ms = 300\n\n[control]"),
+                (
+                    "pin    = { device = \"chassis\" }\nexpect = \"contained\"",
+                    "command = [\"sh\", \"-c\", \"while :; do echo yes; done\"]\nexpect = \"silent\"",
+                ),
+            ],
+            verdicts: INCONCLUSIVE,
+            reason: "did not end in its time",
         },
         Wrong {
             name: "segment for a connection that never was",
@@ -429,6 +561,7 @@ fn tried() -> Attempt {
         calls: vec![Call { call: "misbehave".to_owned(), errno: None }],
         tried: true,
         received: None,
+        program: None,
     }
 }
 
@@ -455,6 +588,7 @@ fn refused(error: &anyhow::Error) -> Attempt {
         calls: vec![Call { call: format!("{error:#}"), errno: Some("EIO".into()) }],
         tried: false,
         received: None,
+        program: None,
     }
 }
 

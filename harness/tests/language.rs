@@ -114,11 +114,13 @@ request = { by = "a", to = "a" }
 [[case]]
 name = "four"
 expect = "delivered"
-inject = { by = "a", to = "a", from = "{elsewhere}", frame = "data", flows = 2 }
+pin = { reuse_port = true, ifreq = "a" }
+unpinned = "delivered"
+inject = { by = "a", to = "a", from = "{elsewhere}", flows = 2 }
 [[case]]
 name = "kernel"
 expect = "leaked"
-provoke = { by = "c", to = "c" }
+provoke = { by = "c", to = "c", frame = "data" }
 [[case]]
 name = "sends"
 expect = "leaked"
@@ -127,6 +129,7 @@ size = 100
 flows = 3
 [[case]]
 name = "pins"
+only = { family = ["v6"] }
 expect = "contained"
 [case.pin]
 device = "a"
@@ -160,6 +163,8 @@ steps = [
   { pin = { device = "c" }, on = "x" },
   { join = { group = "{group}", by = "c" } },
   { connect = "{loopback}" },
+  { call = "listen", on = "x" },
+  { call = "listen", on = "y" },
   { send = "{c.gateway}" },
   { inject = { by = "c", to = "b" } },
   { route = { to = "default", dev = "c" } },
@@ -170,7 +175,7 @@ steps = [
 name = "script-of-v6"
 expect = "contained"
 only = { family = ["v6"] }
-steps = [{ join = { group = "{link-group}" } }, { call = "listen" }]
+steps = [{ join = { group = "{link-group}" } }, { await = "a" }, { call = "listen" }]
 "#;
 
 /// A key, and an edit of [`BASE`] that changes nothing but its value, or adds or removes it.
@@ -270,6 +275,7 @@ const EDITS: &[(&str, &str, &str)] = &[
     ("case.inject.to", "inject = { by = \"a\", to = \"a\"", "inject = { by = \"a\", to = \"b\""),
     ("case.inject.from", "from = \"{elsewhere}\"", "from = \"{foreign}\""),
     ("case.inject.frame", "frame = \"data\"", "frame = \"syn\""),
+    ("case.unpinned", "unpinned = \"delivered\"", "unpinned = \"refused\""),
     ("case.inject.flows", "flows = 2", "flows = 1"),
     ("case.provoke", "provoke = {", "# provoke = {"),
     ("case.steps", "  { await = \"c\" },\n", ""),
@@ -305,6 +311,46 @@ const EDITS: &[(&str, &str, &str)] = &[
     ("case.known.until", "\"there\"", "\"elsewhere\""),
 ];
 
+/// A scenario whose sender is a program: it takes no other word on how to send.
+const PROGRAM: &str = r#"
+title = "claim"
+why = "reason"
+links = ["a", "b"]
+intended = ["a"]
+[sender]
+command = ["prog", "{intended.device}", "http://{target.url}:{port}/"]
+environment = { NAME = "{b.address}" }
+directory = "/tmp"
+user = 1
+input = "in"
+timeout_ms = 100
+[control]
+unpinned = "b"
+[matrix]
+family = ["v4", "v6"]
+transport = ["udp"]
+[[case]]
+name = "one"
+expect = "contained"
+[[case]]
+name = "two"
+command = ["other"]
+expect = "refused"
+errno = "exit 1"
+"#;
+
+/// The same as [`EDITS`], for [`PROGRAM`].
+const PROGRAM_EDITS: &[(&str, &str, &str)] = &[
+    ("sender", "[sender]\ncommand = [\"prog\"", "[sender]\ncommand = [\"another\""),
+    ("sender.command", "{intended.device}", "{b.device}"),
+    ("sender.environment", "{b.address}", "{a.address}"),
+    ("sender.directory", "\"/tmp\"", "\"/var\""),
+    ("sender.user", "user = 1", "user = 2"),
+    ("sender.input", "\"in\"", "\"other\""),
+    ("sender.timeout_ms", "timeout_ms = 100", "timeout_ms = 200"),
+    ("case.command", "[\"other\"]", "[\"third\"]"),
+];
+
 /// The cases of a text, without what every edit moves: the lines.
 fn cases(text: &str) -> Vec<Case> {
     let scenario = parse("s", "s.toml", text.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
@@ -320,12 +366,17 @@ fn every_key_changes_something() {
         assert!(BASE.contains(from), "the edit of `{key}` edits nothing");
         assert_ne!(base, cases(&BASE.replacen(from, to, 1)), "`{key}` changes nothing");
     }
+    let base = cases(PROGRAM);
+    for (key, from, to) in PROGRAM_EDITS {
+        assert!(PROGRAM.contains(from), "the edit of `{key}` edits nothing");
+        assert_ne!(base, cases(&PROGRAM.replacen(from, to, 1)), "`{key}` changes nothing");
+    }
 }
 
 #[cfg(feature = "cli")]
 #[test]
 fn no_key_is_without_its_edit() {
-    let edited: Vec<&str> = EDITS.iter().map(|(key, ..)| *key).collect();
+    let edited: Vec<&str> = EDITS.iter().chain(PROGRAM_EDITS).map(|(key, ..)| *key).collect();
     for key in airtight::schema::keys() {
         assert!(edited.contains(&key.as_str()), "`{key}` has no test that it changes something");
     }
@@ -344,8 +395,9 @@ fn every_row_has_a_scenario_and_every_scenario_a_row() {
         let unknown = coverage::unknown(refs);
         assert!(unknown.is_empty(), "{} names rows that are none: {unknown:?}", scenario.name());
         let named = coverage::named(refs).count() > 0;
-        // The article's own claims are no rows.
-        let article = refs.iter().any(|entry| entry == "the founding article");
+        // The article's own claims, and programs, are no rows.
+        let article = refs.iter().any(|entry| entry == "the founding article")
+            || scenario.name().starts_with("programs/");
         assert!(named || article, "{} names no row of the catalogue", scenario.name());
     }
 }
@@ -359,7 +411,7 @@ fn placeholders_follow_the_family() {
         .collect();
     assert!(networks.contains(&"192.0.2.32/28".to_owned()), "{networks:?}");
     assert!(networks.contains(&"2001:db8:0:2::/64".to_owned()), "{networks:?}");
-    let literal = BASE.replace("to = \"default\"", "to = \"198.51.100.0/24\"");
+    let literal = BASE.replacen("to = \"default\"", "to = \"198.51.100.0/24\"", 1);
     for case in cases(&literal) {
         assert_eq!(case.routes.len(), 3 + usize::from(case.target.is_ipv4()));
     }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::phase_word;
 use crate::capture::{Frame, Phase, decode};
 use crate::plan::{Case, Role};
+use crate::program::Ran;
 use crate::scenario::{Carries, Outcome};
 use crate::sender::{Attempt, Call};
 use crate::verdict::{Arming, Closing, Judgement, Observed, Verdict};
@@ -49,6 +50,9 @@ pub struct Record {
     pub controls: Controls,
     /// The calls of the attempt.
     pub calls: Vec<Call>,
+    /// What the program did, where one makes the attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub program: Option<Ran>,
     /// The kernel's own decisions: which way it says that packets take, without and with the pins.
     pub decisions: Vec<Decision>,
     /// What can still be sent after the window: addresses that neighbours are being asked for.
@@ -160,12 +164,16 @@ pub(super) struct Evidence {
     pub(super) attempt: Attempt,
     pub(super) frames: Vec<Frame>,
     pub(super) decisions: Vec<Decision>,
-    pub(super) pending: Vec<String>,
+    /// What other devices than links had transmitted when the trap was armed.
+    pub(super) others: BTreeMap<String, u64>,
 }
 
 impl Record {
     pub(super) fn new(case: &Case, evidence: Evidence, judgement: Judgement) -> Record {
-        let Evidence { arming, closing, unpinned, attempt, frames, decisions, pending } = evidence;
+        let Evidence { arming, closing, unpinned, attempt, frames, decisions, others: _ } =
+            evidence;
+        let parked = closing.pending.iter();
+        let pending = parked.map(|(at, to)| format!("{to} on {}", case.links[*at].name)).collect();
         let seen = |list: &[bool], at: usize| list.get(at).copied().unwrap_or(false);
         let links = || case.links.iter().map(|link| link.name.clone()).enumerate();
         let controls = Controls {
@@ -196,6 +204,7 @@ impl Record {
             reason: judgement.reason,
             controls,
             calls: attempt.calls,
+            program: attempt.program,
             decisions,
             pending,
             frames,
@@ -246,6 +255,7 @@ impl Record {
             reason: "nothing was tried".to_owned(),
             controls: Controls::default(),
             calls: Vec::new(),
+            program: None,
             decisions: Vec::new(),
             pending: Vec::new(),
             links: case.links.iter().map(|link| link.name.clone()).collect(),

@@ -11,7 +11,8 @@ use super::inbound::Inbound;
 use super::{SENTINEL_WITHIN, Trial};
 use crate::capture::Flags;
 use crate::peer::{Peer, Segment};
-use crate::plan::{Approach, Step};
+use crate::plan::{Approach, Program, Role, Step};
+use crate::program::{self, Ran};
 use crate::scenario::{FrameKind, Neighbours, Transport};
 use crate::sender::{Attempt, Recipe, Sender};
 
@@ -41,30 +42,46 @@ impl Trial<'_> {
         // Every fragment of a large payload carries the token.
         let length = script.size.max(script.token.len());
         let payload: Vec<u8> = script.token.iter().copied().cycle().take(length).collect();
+        // What gateways inject says so: no socket of the host under test can be taken for them.
+        let injected = [script.token, b"-injected"].concat();
+        let peers: Vec<IpAddr> = steps
+            .iter()
+            .filter_map(|step| match step {
+                Step::Inject(approach) => Some(approach.from),
+                _ => None,
+            })
+            .collect();
         let silent = case.neighbours == Neighbours::Unanswered || !self.owned(steps);
         let recipe = Recipe {
             family: case.family,
             port: script.port,
             payload: &payload,
-            token: script.token,
+            expected: if peers.is_empty() { script.token } else { &injected },
+            peers: &peers,
+            lenient: case.role != Role::Script,
             links: &case.links,
             connect_within: if silent { Duration::ZERO } else { CONNECT_WITHIN },
         };
         let mut sender = Sender::new(recipe, steps);
-        let mut peers = Peers::new();
+        let mut talks = Peers::new();
         let mut awaited = vec![0; case.links.len()];
         for step in steps {
             match step {
                 Step::Inject(approach) => {
-                    self.approach(approach, steps, script, &mut sender, &mut peers)?;
+                    self.approach(approach, steps, script, &mut sender, &mut talks)?;
                 }
                 Step::Route(route) => {
                     self.lab.add_route(route)?;
                     sender.remark("a route is added".to_owned());
                 }
+                Step::Run(program) => {
+                    let token = String::from_utf8_lossy(script.token);
+                    sender.ran(self.run_program(program, &token)?);
+                }
                 Step::Await(link) => self.wait(*link, &mut awaited[*link], &mut sender)?,
                 call => {
                     if !self.lab.inside_host(|| sender.step(call))? {
+                        ensure!(sender.refused(), "a step was not made: {call:?}");
                         break;
                     }
                 }
@@ -73,7 +90,7 @@ impl Trial<'_> {
         let attempt = self.lab.inside_host(|| sender.finish())?;
         // A SYN that was answered has reached a socket: that it was not accepted is no proof of
         // the contrary.
-        let stands = peers.values().any(Peer::answered);
+        let stands = talks.values().any(Peer::answered);
         let received = steps.iter().any(|step| matches!(step, Step::Receive { .. }));
         ensure!(
             !(stands && received && attempt.received == Some(false) && opens(steps)),
@@ -92,10 +109,27 @@ impl Trial<'_> {
         })
     }
 
+    /// Runs a program in the host under test. Its frames are read while it runs: a program may send
+    /// more than the captures have room for.
+    fn run_program(&mut self, program: &Program, token: &str) -> Result<Ran> {
+        let captures = &mut self.captures;
+        let meanwhile = || {
+            captures.read()?;
+            captures.poll(Duration::from_millis(1))
+        };
+        self.lab.inside_host(|| program::run(program, token, meanwhile))?
+    }
+
     fn wait(&mut self, link: usize, awaited: &mut usize, sender: &mut Sender<'_>) -> Result<()> {
         let name = &self.case.links[link].name;
         let came = self.captures.await_frame(link, *awaited, AWAIT_WITHIN)?;
         *awaited += usize::from(came);
+        // On a decoy that nothing comes is what the verdict is about; on an intended link it is a
+        // claim of the script's that did not come true.
+        ensure!(
+            came || !self.case.intended[link],
+            "no frame has left by {name} within {AWAIT_WITHIN:?}"
+        );
         sender.remark(if came {
             format!("await a frame by {name}: one has come")
         } else {
@@ -135,7 +169,8 @@ impl Trial<'_> {
                 ensure!(self.captures.barrier(SENTINEL_WITHIN)?, "a wire carries no sentinel");
                 peer.learn(self.captures.frames());
             }
-            self.send_frames(approach, transport, script.token, &mut peer)?;
+            let payload = [script.token, b"-injected"].concat();
+            self.send_frames(approach, transport, &payload, &mut peer)?;
             peers.insert((approach.from, approach.to, flow), peer);
         }
         sender.approached();

@@ -117,6 +117,12 @@ impl<'a> Checker<'a> {
             self.packet_info(info.get_ref(), families);
         }
         self.sockets_of_v6(pin, families);
+        let v4 = families.iter().any(|family| *family != Family::V6);
+        let frames = transports.iter().all(|transport| transport.is_frames());
+        if let (Some(scope), true) = (&pin.scope, v4 && !frames) {
+            let help = "IPv4 destinations have no scope: narrow the matrix or `only`";
+            self.fault(scope.span(), "`scope` does not exist in IPv4 cells", help);
+        }
         let packet = transports.iter().find(|transport| transport.is_frames());
         match (&pin.address, packet) {
             (None, _) => {}
@@ -217,6 +223,8 @@ impl<'a> Checker<'a> {
         }
         if let Some(route) = &step.route {
             self.route(route);
+            // A step that some cells have not would be a step that is not made.
+            self.prefix(&route.get_ref().to, families);
         }
         if let Some(link) = &step.await_frame {
             self.link(link);
@@ -279,7 +287,7 @@ fn keys(step: &Step) -> Vec<&'static str> {
 }
 
 /// The keys of a pin, and where they stand.
-fn pins(pin: &Pin) -> Vec<(&'static str, Range<usize>)> {
+pub(super) fn pins(pin: &Pin) -> Vec<(&'static str, Range<usize>)> {
     let keys = [
         ("device", span(&pin.device)),
         ("device_name", span(&pin.device_name)),

@@ -13,7 +13,7 @@ const WAYS_OUT: &[Outcome] =
 const RECEPTIONS: &[Outcome] = &[Outcome::Delivered, Outcome::Refused];
 
 impl Checker<'_> {
-    pub(super) fn expectation(&mut self, case: &Case, cells: &Cells) {
+    pub(super) fn expectation(&mut self, case: &Case, cells: &Cells, program: bool) {
         let outcome = *case.expect.get_ref();
         let (accepted, judged) = match case.judges_reception() {
             true => (RECEPTIONS, "reception is judged"),
@@ -43,7 +43,7 @@ impl Checker<'_> {
         if let Some(source) = &case.source {
             self.address_or_link(source, &cells.families);
         }
-        if let Some(errno) = &case.errno
+        if let Some(errno) = case.errno.as_ref().filter(|_| !program)
             && crate::errno::from_name(errno.get_ref()).is_none()
         {
             let help = accepted_words(errno.get_ref(), crate::errno::names());
@@ -72,13 +72,18 @@ impl Checker<'_> {
     /// A key that the expected outcome leaves without effect is a fault: it would look proved.
     fn fits(&mut self, case: &Case, outcome: Outcome) {
         let frames = [Outcome::Contained, Outcome::Leaked].as_slice();
+        // In a script an error may end what has sent before.
+        let errors: &[Outcome] = match case.steps.is_empty() {
+            true => &[Outcome::Refused],
+            false => &[Outcome::Refused, Outcome::Contained],
+        };
         type Fit<'a> = (&'a str, Option<Range<usize>>, &'a [Outcome]);
         let fits: [Fit<'_>; 5] = [
             ("through", span(&case.through), &[Outcome::Leaked]),
             ("source", span(&case.source), frames),
-            ("errno", span(&case.errno), &[Outcome::Refused]),
+            ("errno", span(&case.errno), errors),
             // Without `errno` there is a fault already.
-            ("call", span(&case.call).filter(|_| case.errno.is_some()), &[Outcome::Refused]),
+            ("call", span(&case.call).filter(|_| case.errno.is_some()), errors),
             ("carries", span(&case.carries), &[Outcome::Contained]),
         ];
         for (key, span, outcomes) in fits {

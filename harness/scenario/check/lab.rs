@@ -56,7 +56,8 @@ impl Checker<'_> {
             let name = link.get_ref();
             let fits = (1..=DEVICE_NAME_BYTES_MAX).contains(&name.len());
             let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
-            if !fits || !plain || DEVICE_NAMES_TAKEN.contains(&name.as_str()) {
+            let address = name.parse::<std::net::IpAddr>().is_ok();
+            if !fits || !plain || address || DEVICE_NAMES_TAKEN.contains(&name.as_str()) {
                 let help = format!(
                     "accepted: 1 to {DEVICE_NAME_BYTES_MAX} letters, digits, `-`, `_`, `.`; not \
                      `all`, `default`, `host`, `lo`"

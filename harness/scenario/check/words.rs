@@ -11,7 +11,7 @@ use crate::scenario::file::Family;
 
 /// The families that have an address.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kept {
+pub(super) enum Kept {
     Any,
     /// Where the wires carry IPv4: `v4` and `mapped`.
     V4,
@@ -19,7 +19,7 @@ enum Kept {
 }
 
 /// The placeholders that stand for an address.
-const ADDRESSES: &[(&str, Kept)] = &[
+pub(super) const ADDRESSES: &[(&str, Kept)] = &[
     ("target", Kept::Any),
     ("elsewhere", Kept::Any),
     ("foreign", Kept::Any),

@@ -1,0 +1,106 @@
+//! A program as the sender: its command line, with every placeholder but the token replaced.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::address::resolve;
+use super::{ATTEMPT_PORT, Link};
+use crate::scenario::{Family, FileCase, Scenario};
+
+/// How long a program may run, in milliseconds, where the scenario does not say.
+const TIMEOUT_MS: u32 = 10_000;
+
+/// A program to run inside the host under test.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// The program and its arguments. `{token}` stands in them still.
+    pub words: Vec<String>,
+    /// Its environment, beside `PATH` and `HOME`.
+    pub environment: BTreeMap<String, String>,
+    /// The folder that it runs in.
+    pub directory: Option<String>,
+    /// The user and group id that it runs as.
+    pub user: Option<u32>,
+    /// Its standard input.
+    pub input: String,
+    /// How long it may run, in milliseconds.
+    pub timeout_ms: u32,
+    /// Whom it asks for names.
+    pub resolver: IpAddr,
+}
+
+/// The program that makes the attempt of `case`; `None` where airtight's own sockets do.
+pub(super) fn program(
+    scenario: &Scenario,
+    case: &FileCase,
+    links: &[Link],
+    intended: &[bool],
+    family: Family,
+    target: IpAddr,
+) -> Option<Program> {
+    let sender = scenario.file().sender.as_ref();
+    let words = case.command.as_ref().or(sender.and_then(|sender| sender.command.as_ref()))?;
+    let replace = |text: &String| replace(text, links, intended, family);
+    Some(Program {
+        words: words.get_ref().iter().map(replace).collect(),
+        environment: sender
+            .map(|sender| sender.environment.iter().map(|(k, v)| (k.clone(), replace(v))).collect())
+            .unwrap_or_default(),
+        directory: sender.and_then(|sender| sender.directory.clone()),
+        user: sender.and_then(|sender| sender.user),
+        input: sender.map(|sender| replace(&sender.input)).unwrap_or_default(),
+        timeout_ms: sender
+            .and_then(|sender| sender.timeout_ms.as_ref())
+            .map_or(TIMEOUT_MS, |timeout| *timeout.get_ref()),
+        resolver: target,
+    })
+}
+
+/// `text` with its placeholders replaced. What is no placeholder stays as it is: braces mean much to
+/// many programs.
+fn replace(text: &str, links: &[Link], intended: &[bool], family: Family) -> String {
+    let mut replaced = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find('{') {
+        replaced.push_str(&rest[..start]);
+        rest = &rest[start..];
+        let end = rest.find('}').map(|end| end + 1);
+        let meaning = end.and_then(|end| Some((word(&rest[..end], links, intended, family)?, end)));
+        match meaning {
+            Some((meaning, end)) => {
+                replaced.push_str(&meaning);
+                rest = &rest[end..];
+            }
+            None => {
+                replaced.push('{');
+                rest = &rest[1..];
+            }
+        }
+    }
+    replaced + rest
+}
+
+fn word(placeholder: &str, links: &[Link], intended: &[bool], family: Family) -> Option<String> {
+    let inner = placeholder.trim_matches(['{', '}']);
+    if inner == "port" {
+        return Some(ATTEMPT_PORT.to_string());
+    }
+    let named = |name: &str| match name {
+        "intended" => intended.iter().position(|is| *is).map(|at| &links[at]),
+        name => links.iter().find(|link| link.name == name),
+    };
+    // As a URL has it: IPv6 in brackets (RFC 3986, section 3.2.2).
+    if let Some(host) = inner.strip_suffix(".url") {
+        let own = named(host).map(|link| link.address);
+        let address = own.or_else(|| resolve(&format!("{{{host}}}"), links, family))?;
+        return Some(if address.is_ipv6() { format!("[{address}]") } else { address.to_string() });
+    }
+    match inner.rsplit_once('.') {
+        Some((name, "device")) => named(name).map(|link| link.name.clone()),
+        Some(("intended", part)) => {
+            let link = named("intended")?;
+            resolve(&format!("{{{}.{part}}}", link.name), links, family).map(|a| a.to_string())
+        }
+        _ => resolve(placeholder, links, family).map(|address| address.to_string()),
+    }
+}
