@@ -217,7 +217,7 @@ impl<'a> Captures<'a> {
     }
 
     /// Waits until a frame may be there, at most `within`.
-    fn poll(&self, within: Duration) -> Result<()> {
+    pub(crate) fn poll(&self, within: Duration) -> Result<()> {
         let mut fds: Vec<PollFd<'_>> = self
             .captures
             .iter()

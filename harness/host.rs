@@ -41,10 +41,18 @@ impl fmt::Display for CannotLeave {
 
 impl std::error::Error for CannotLeave {}
 
+/// The first call of a `main` that does anything before [`leave`], reading its arguments included.
+/// Airtight starts its own executable anew as the first process of a program's machine; there this
+/// never returns.
+pub fn begin() {
+    crate::program::live();
+}
+
 /// Moves the process into its own network and mount namespaces, and without CAP_SYS_ADMIN into a
 /// user namespace of its own first. Must be called before any thread is started: a process with
 /// threads cannot enter a user namespace (unshare(2)). Calling it again returns the first proof.
 pub fn leave() -> Result<Left, CannotLeave> {
+    begin();
     static LEFT: OnceLock<Result<Left, CannotLeave>> = OnceLock::new();
     LEFT.get_or_init(leave_once).clone()
 }

@@ -36,6 +36,7 @@ pub mod lab;
 mod peer;
 pub mod plan;
 pub mod probe;
+pub mod program;
 pub mod report;
 pub mod scenario;
 #[cfg(feature = "cli")]
@@ -46,3 +47,4 @@ pub mod suite;
 mod sys;
 pub mod trial;
 pub mod verdict;
+mod world;

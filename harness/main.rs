@@ -1,6 +1,7 @@
 //! The command line.
 #![expect(clippy::print_stderr, reason = "a command line speaks to its terminal")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{IsTerminal, Write};
 use std::num::NonZeroUsize;
@@ -91,6 +92,7 @@ enum Format {
 }
 
 fn main() -> ExitCode {
+    host::begin();
     let arguments = Arguments::parse();
     let done = match arguments.command {
         Command::Run { selectors, out, format, jobs } => {
@@ -290,13 +292,14 @@ struct Printer {
     rootless: bool,
     style: human::Style,
     /// Records that came before their turn.
-    early: std::collections::BTreeMap<usize, Record>,
+    early: BTreeMap<usize, Record>,
     turn: usize,
     total: usize,
     /// The records of the scenario under way.
     scenario: Vec<Record>,
     failures: Vec<String>,
     tally: human::Tally,
+    skips: BTreeMap<String, usize>,
     progress: Option<indicatif::ProgressBar>,
     started: Instant,
 }
@@ -310,12 +313,13 @@ impl Printer {
             format,
             rootless,
             style: human::Style { colour },
-            early: std::collections::BTreeMap::new(),
+            early: BTreeMap::new(),
             turn: 0,
             total: cases.len(),
             scenario: Vec::new(),
             failures: Vec::new(),
             tally: human::Tally::default(),
+            skips: BTreeMap::new(),
             progress: bar.then(|| indicatif::ProgressBar::new(cases.len() as u64)),
             started: Instant::now(),
         }
@@ -339,6 +343,9 @@ impl Printer {
 
     fn in_turn(&mut self, mut record: Record) -> Result<()> {
         self.tally.add(record.verdict);
+        if record.verdict == Verdict::Skipped {
+            *self.skips.entry(record.reason.clone()).or_default() += 1;
+        }
         if let Some(progress) = &self.progress {
             progress.inc(1);
         }
@@ -380,6 +387,7 @@ impl Printer {
         for failure in &self.failures {
             say(&format!("{failure}\n"))?;
         }
+        say(&human::skips(&self.skips))?;
         say(&(human::summary(&self.tally, self.started.elapsed()) + "\n"))?;
         Ok(self.tally.exit_code())
     }

@@ -78,7 +78,10 @@ fn probe(name: &str) -> Option<String> {
     if let Some(program) = name.strip_prefix("program:") {
         return match find_program(program) {
             true => None,
-            false => Some(format!("no program `{program}` on the PATH")),
+            false => Some(format!(
+                "no program `{program}` on the PATH (Debian: apt-get install {})",
+                package(program)
+            )),
         };
     }
     let tried = match name {
@@ -113,6 +116,18 @@ fn try_multicast_routing() -> std::io::Result<()> {
         let socket = sys::socket(domain, libc::SOCK_RAW, protocol)?;
         sys::setsockopt(socket.as_fd(), level, INIT, &1i32.to_ne_bytes())
     })
+}
+
+/// Debian's package of a program, where it has another name than the program.
+fn package(program: &str) -> &str {
+    match program {
+        "ip" | "tc" => "iproute2",
+        "nc" => "netcat-openbsd",
+        "nft" => "nftables",
+        "ping" => "iputils-ping",
+        "unshare" | "setpriv" => "util-linux",
+        own => own,
+    }
 }
 
 fn find_program(name: &str) -> bool {

@@ -75,6 +75,7 @@ mod sample {
                 ]),
             },
             calls: vec![Call { call: "sendto".to_owned(), errno: Some("ENODEV".to_owned()) }],
+            program: None,
             decisions: Vec::new(),
             pending: Vec::new(),
             links: both().into(),

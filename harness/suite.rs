@@ -42,6 +42,7 @@ impl Suite {
     /// Runs the suite as a test program's `main`: it must be called before any thread is started.
     /// Listing needs no privileges; a machine that cannot run laboratories fails.
     pub fn main(self) -> ExitCode {
+        host::begin();
         let arguments = Arguments::from_args();
         let cases = match catalogue::select(&self.selectors) {
             Ok(cases) => cases,

@@ -18,6 +18,9 @@ pub fn explain(case: &Case, record: &Record) -> String {
     let decisions = record.decisions.iter().map(|d| format!("{}\n  {}", d.query, d.answer));
     text += &section("what the kernel decides", &decisions.collect::<Vec<_>>().join("\n"));
     text += &section("attempt", &calls(record));
+    if let Some(ran) = &record.program {
+        text += &section("program", &super::human::program(ran));
+    }
     text += &section("frames", &frames(record));
     let observed = record.observed.as_ref().map_or_else(|| "nothing".to_owned(), verdict::describe);
     let mut outcome = format!("{observed}: {}\n{}", record.verdict.word(), record.reason);

@@ -1,13 +1,19 @@
 //! What a person reads on a terminal: a table for each scenario, failures, a summary.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::program::{End, Ran};
 use crate::scenario::Outcome;
 use crate::trial::{Counter, FrameRecord, Record};
 use crate::verdict::Verdict;
 
 /// How many frames of a link a failure shows.
 const FRAMES_SHOWN: usize = 8;
+
+/// How many lines of what a program said a failure shows, and how long each.
+const LINES_SHOWN: usize = 4;
+const LINE_SHOWN: usize = 160;
 
 /// The rounds of sentinels, in the order of a record's.
 const ROUNDS: [&str; 3] = ["at first", "behind the control", "behind the attempt"];
@@ -192,6 +198,9 @@ pub fn failure(record: &Record, rerun: &str, style: Style) -> String {
         let answer = call.errno.as_deref().unwrap_or("granted");
         text += &format!("  {}: {}\n", safe(&call.call), safe(answer));
     }
+    if let Some(ran) = &record.program {
+        text += &program(ran);
+    }
     text + &format!("  {}\n  rerun: {}\n", controls(record), safe(rerun))
 }
 
@@ -272,6 +281,31 @@ fn missing(record: &Record) -> Vec<String> {
         }
     }
     missing
+}
+
+/// Why trials were skipped, each reason once, with how many it concerns.
+pub fn skips(reasons: &BTreeMap<String, usize>) -> String {
+    let line = |(reason, count): (&String, &usize)| {
+        format!("skipped {}: {}\n", plural(*count as u64, "trial"), safe(reason))
+    };
+    reasons.iter().map(line).collect()
+}
+
+/// What a program did, in a line, and what it said.
+pub(super) fn program(ran: &Ran) -> String {
+    let end = match &ran.end {
+        End::Exited(status) => format!("exit status {status}"),
+        End::Signalled(signal) => format!("ended by signal {signal}"),
+        End::NotStarted(why) => format!("not started: {why}"),
+        End::TimedOut => "did not end in its time, and was killed".to_owned(),
+    };
+    let mut text = format!("  {}: {}\n", safe(&ran.command.join(" ")), safe(&end));
+    let said = ran.stdout.text.lines().chain(ran.stderr.text.lines());
+    for line in said.filter(|line| !line.trim().is_empty()).take(LINES_SHOWN) {
+        let cut: String = line.chars().take(LINE_SHOWN).collect();
+        text += &format!("    {}\n", safe(&cut));
+    }
+    text
 }
 
 /// The last line of a run.

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use super::calls::{hop_options, join, option, packet_info, sending};
 use super::{mac, python, shell};
 use crate::plan::{
-    ATTEMPT_PORT, Advertisement, Approach, Case, Judged, PinCall, RAW_PROTOCOL, Step,
+    ATTEMPT_PORT, Advertisement, Approach, Case, Judged, PinCall, Program, RAW_PROTOCOL, Step,
 };
 use crate::scenario::{Family, FrameKind, Transport};
 
@@ -257,8 +257,21 @@ impl<'a> Writer<'a> {
                 Some(vec![format!("run({})", all.join(", "))])
             }
             Step::Await(link) => Some(vec![format!("await_frame({link})")]),
+            Step::Run(program) => Some(vec![self.program(program)]),
         };
         lines.unwrap_or_default().join("\n")
+    }
+
+    /// A program runs as it is, on the machine at hand.
+    fn program(&self, program: &Program) -> String {
+        let word = |word: &String| match word.split_once("{token}") {
+            Some((before, after)) => {
+                format!("{} + TOKEN.decode() + {}", python(before), python(after))
+            }
+            None => python(word),
+        };
+        let words: Vec<String> = program.words.iter().map(word).collect();
+        format!("run({})", words.join(", "))
     }
 
     fn v6_socket(&self) -> bool {

@@ -16,7 +16,7 @@ FAR = 100_000  # bytes: outside of every window
 Link = namedtuple("Link", "name index near far gateway intended")
 Packet = namedtuple("Packet", "source to protocol offset body")
 
-TOKEN = b"airtight attempt " + secrets.token_hex(8).encode()
+TOKEN = b"airtight-attempt-" + secrets.token_hex(8).encode()
 PROTOCOL = 17          # of the gateways' frames: 17 UDP, 6 TCP, 253
 links, captures, near = [], [], []
 frames = []            # what the host has sent: (place of the link, frame)

@@ -1,0 +1,144 @@
+//! The process's other life: the first process of a machine that fits a laboratory, which starts
+//! one program, reaps whatever it leaves, and takes all of it along when it ends.
+//!
+//! Airtight starts its own executable anew for this, with an order in the environment, in a fresh
+//! process namespace: what a program forks away, however it hides, dies with the first process of
+//! its namespace (pid_namespaces(7)).
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{Pid, sethostname};
+use serde::{Deserialize, Serialize};
+
+/// The variable of the environment that holds the order.
+pub(crate) const ORDER: &str = "AIRTIGHT_INSIDE";
+/// The name of the machine.
+const HOSTNAME: &str = "airtight";
+
+/// What the first process is to do.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Order {
+    /// The program and its arguments.
+    pub(crate) words: Vec<String>,
+    /// Its whole environment.
+    pub(crate) environment: BTreeMap<String, String>,
+    /// The folder that it runs in.
+    pub(crate) directory: Option<String>,
+    /// The user and group id that it runs as.
+    pub(crate) user: Option<u32>,
+    /// Its standard input.
+    pub(crate) input: String,
+    /// What stands in /etc/resolv.conf.
+    pub(crate) resolver: String,
+    /// What stands in /etc/hosts.
+    pub(crate) hosts: String,
+}
+
+/// How a program ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum End {
+    /// By itself, with this status.
+    Exited(i32),
+    /// By this signal.
+    Signalled(i32),
+    /// It was not started at all: what was tried, and the answer.
+    NotStarted(String),
+    /// It ran for longer than it may.
+    TimedOut,
+}
+
+/// Where the process was started as a machine's first, does that and ends.
+#[expect(clippy::exit, reason = "this process has no other life, and nothing to drop")]
+pub(crate) fn live() {
+    let Some(order) = std::env::var_os(ORDER) else { return };
+    let parsed = serde_json::from_str::<Order>(&order.to_string_lossy());
+    let Ok(order) = parsed else { std::process::exit(70) };
+    let told = tell(&end(&order));
+    std::process::exit(if told.is_ok() { 0 } else { 71 });
+}
+
+/// Standard input is the pipe to whoever waits: the one descriptor that can be passed on without
+/// the program inheriting it.
+fn tell(end: &End) -> Result<()> {
+    let pipe = std::io::stdin().as_fd().try_clone_to_owned().context("take the pipe")?;
+    Ok(fs::File::from(pipe).write_all(serde_json::to_string(end)?.as_bytes())?)
+}
+
+fn end(order: &Order) -> End {
+    match prepare(order).and_then(|()| run(order)) {
+        Ok(end) => end,
+        Err(error) => End::NotStarted(format!("{error:#}")),
+    }
+}
+
+/// Makes the machine: nothing of the host's network is to be seen on it.
+fn prepare(order: &Order) -> Result<()> {
+    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)
+        .context("ask to die with whoever waits")?;
+    let spaces = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC;
+    unshare(spaces).context("make namespaces for the program")?;
+    let mounted = |kind: &str, at: &str| {
+        mount(Some(kind), at, Some(kind), MsFlags::empty(), None::<&str>)
+            .with_context(|| format!("mount {kind} on {at}"))
+    };
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+        .context("make the mounts private")?;
+    mounted("proc", "/proc")?;
+    // The files stand on a file system of their own, which /sys covers afterwards.
+    mounted("tmpfs", "/sys")?;
+    for (name, text) in [("resolv.conf", &order.resolver), ("hosts", &order.hosts)] {
+        let (from, to) = (format!("/sys/{name}"), format!("/etc/{name}"));
+        fs::write(&from, text).with_context(|| format!("write {from}"))?;
+        let bound =
+            mount(Some(from.as_str()), to.as_str(), None::<&str>, MsFlags::MS_BIND, None::<&str>);
+        match bound {
+            // A machine without the file looks it up nowhere.
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(errno).with_context(|| format!("put a file at {to}")),
+        }
+    }
+    mounted("sysfs", "/sys")?;
+    sethostname(HOSTNAME).context("name the machine")
+}
+
+fn run(order: &Order) -> Result<End> {
+    let Some((program, arguments)) = order.words.split_first() else {
+        return Ok(End::NotStarted("the command line is empty".to_owned()));
+    };
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().envs(&order.environment).stdin(Stdio::piped());
+    if let Some(directory) = &order.directory {
+        command.current_dir(directory);
+    }
+    if let Some(user) = order.user {
+        command.uid(user).gid(user);
+    }
+    let mut child = command.spawn().with_context(|| format!("start `{program}`"))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        let input = order.input.clone();
+        // A program need not read what it is given.
+        std::thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
+    }
+    let own = i32::try_from(child.id())?;
+    loop {
+        match waitpid(None::<Pid>, None).context("wait for the program")? {
+            WaitStatus::Exited(pid, code) if pid.as_raw() == own => return Ok(End::Exited(code)),
+            WaitStatus::Signaled(pid, signal, _) if pid.as_raw() == own => {
+                return Ok(End::Signalled(signal as i32));
+            }
+            // What the program has left behind is reaped.
+            _ => {}
+        }
+    }
+}
