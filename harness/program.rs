@@ -20,6 +20,7 @@ use nix::unistd::Pid;
 use sha2::{Digest, Sha256};
 
 use crate::plan::Program;
+use crate::sys;
 use machine::{ORDER, Order};
 
 pub use machine::End;
@@ -46,8 +47,16 @@ pub struct Ran {
     pub stdout: Said,
     /// What it said on standard error.
     pub stderr: Said,
+    /// How many of its connections had not ended when the window closed: the kernel may still send
+    /// on their behalf.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unsettled: usize,
     /// How long it ran, in microseconds, its machine's making included.
     pub micros: u64,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// What a program said on one stream.
@@ -108,6 +117,7 @@ pub(crate) fn run(
         sha256,
         stdout,
         stderr,
+        unsettled: 0,
         micros: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
     })
 }
@@ -142,14 +152,13 @@ fn keep(order: &Order, begun: &mpsc::Sender<Result<Machine>>) -> Result<End> {
     let start = || -> Result<(Child, OwnedFd)> {
         unshare(CloneFlags::CLONE_NEWPID).context("make a process namespace")?;
         let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).context("a pipe")?;
-        let child = Command::new("/proc/self/exe")
-            .env_clear()
-            .env(ORDER, serde_json::to_string(order)?)
-            .stdin(Stdio::from(write))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("start the first process of the program's machine")?;
+        let mut machine = Command::new("/proc/self/exe");
+        machine.env_clear().env(ORDER, serde_json::to_string(order)?);
+        machine.stdin(Stdio::from(write)).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let starting = sys::starting();
+        let child = machine.spawn();
+        drop(starting);
+        let child = child.context("start the first process of the program's machine")?;
         Ok((child, read))
     };
     let (mut child, report) = match start() {

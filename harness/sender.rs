@@ -169,6 +169,7 @@ impl<'a> Sender<'a> {
 
     /// Closes at once: a connection is reset, so that nothing is sent later.
     pub fn finish(self) -> Attempt {
+        let _closing = sys::closing();
         for socket in self.sockets {
             let fds = socket.fd.into_iter().chain(socket.listener);
             fds.for_each(|fd| abort(&fd, socket.transport));
@@ -466,12 +467,14 @@ impl<'a> Sender<'a> {
     }
 
     fn close(&mut self, socket: usize) -> Option<()> {
+        let _closing = sys::closing();
         self.sockets.get_mut(socket)?.fd = None;
         self.remark("close()".to_owned());
         Some(())
     }
 
     fn close_listener(&mut self, socket: usize) -> Option<()> {
+        let _closing = sys::closing();
         self.sockets.get_mut(socket)?.listener = None;
         self.remark("close(), of the listener".to_owned());
         Some(())

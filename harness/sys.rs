@@ -7,10 +7,26 @@ mod xdp;
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use nix::sys::socket::{SockaddrLike, SockaddrStorage};
 
 pub(crate) use xdp::Xdp;
+
+/// Held by whoever starts a program: between fork and exec the child has a copy of every
+/// descriptor of ours.
+static STARTING: RwLock<()> = RwLock::new(());
+
+/// To be held while a program is being started, up to its exec.
+pub(crate) fn starting() -> RwLockWriteGuard<'static, ()> {
+    STARTING.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// To be held while a socket is closed whose close sends something: a copy in a program that is
+/// being started would put it off.
+pub(crate) fn closing() -> RwLockReadGuard<'static, ()> {
+    STARTING.read().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// What recvmsg(2) on an AF_PACKET socket said of one frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -11,6 +11,8 @@ use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
+use crate::sys;
+
 /// The longest that a command line may take.
 const ENDS_WITHIN: Duration = Duration::from_secs(5);
 
@@ -18,14 +20,13 @@ const ENDS_WITHIN: Duration = Duration::from_secs(5);
 pub(super) fn run(words: &[String]) -> Result<()> {
     let line = words.join(" ");
     let (program, arguments) = words.split_first().context("an empty command line")?;
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .spawn()
-        .with_context(|| format!("run `{line}`"))?;
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.process_group(0);
+    let starting = sys::starting();
+    let child = command.spawn();
+    drop(starting);
+    let mut child = child.with_context(|| format!("run `{line}`"))?;
     let mut errors = child.stderr.take().context("no standard error")?;
     let id = Pid::from_raw(i32::try_from(child.id())?);
     let (sender, ended) = mpsc::channel();

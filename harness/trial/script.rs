@@ -2,8 +2,9 @@
 //! laboratory, and waits for what the kernel sends by a timer of its own.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -21,6 +22,9 @@ const CONNECT_WITHIN: Duration = Duration::from_millis(200);
 /// The longest wait for a frame that a timer or a workqueue of the kernel's sends: the first
 /// retransmission of a SYN comes after 1 s, the second 2 s later (RFC 6298).
 const AWAIT_WITHIN: Duration = Duration::from_millis(2_500);
+
+/// How long the connections that a program has left may take to end.
+const SETTLES_WITHIN: Duration = Duration::from_millis(500);
 
 /// What a script works with.
 pub(super) struct Script<'a> {
@@ -117,7 +121,21 @@ impl Trial<'_> {
             captures.read()?;
             captures.poll(Duration::from_millis(1))
         };
-        self.lab.inside_host(|| program::run(program, token, meanwhile))?
+        let mut ran = self.lab.inside_host(|| program::run(program, token, meanwhile))??;
+        let deadline = Instant::now() + SETTLES_WITHIN;
+        loop {
+            let moving = self.lab.inside_host(moving_connections)??;
+            if moving == 0 {
+                break;
+            }
+            if Instant::now() >= deadline {
+                ran.unsettled = moving;
+                break;
+            }
+            self.captures.read()?;
+            self.captures.poll(Duration::from_millis(1))?;
+        }
+        Ok(ran)
     }
 
     fn wait(&mut self, link: usize, awaited: &mut usize, sender: &mut Sender<'_>) -> Result<()> {
@@ -241,6 +259,23 @@ impl Trial<'_> {
             .wait(SENTINEL_WITHIN)
             .with_context(|| format!("wait for a frame injected by {}", link.name))
     }
+}
+
+/// How many connections of the calling thread's namespace a peer's next segment could still make the
+/// kernel answer: all that neither listen nor are past their last acknowledgement (proc_net_tcp in
+/// the kernel's documentation).
+fn moving_connections() -> Result<usize> {
+    const TIME_WAIT: &str = "06";
+    const CLOSED: &str = "07";
+    const LISTEN: &str = "0A";
+    let mut moving = 0;
+    for file in ["tcp", "tcp6"] {
+        // Without IPv6 there is no file for it.
+        let text = fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap_or_default();
+        let states = text.lines().skip(1).filter_map(|line| line.split_whitespace().nth(3));
+        moving += states.filter(|state| ![TIME_WAIT, CLOSED, LISTEN].contains(state)).count();
+    }
+    Ok(moving)
 }
 
 /// Whether an approach opens a connection and completes it.
