@@ -41,12 +41,40 @@ fn embedded_files<'a>(dir: &'a Dir<'a>, files: &mut Vec<(String, &'a [u8])>) {
 }
 
 /// The cases that `selectors` pick: each a file, a folder, or the beginning of a trial's id in
-/// the embedded catalogue. Without any, the whole catalogue. A selector that picks nothing is an
-/// error, since a run that tries nothing must not look like one that found nothing.
+/// the embedded catalogue. Without any, the whole catalogue but the traps for products. A selector
+/// that picks nothing is an error, since a run that tries nothing must not look like one that found
+/// nothing.
 pub fn select(selectors: &[String]) -> Result<Vec<Case>> {
+    let cases = pick(selectors, |case| !case.wants_product())?;
+    if let Some(case) = cases.iter().find(|case| case.wants_product()) {
+        bail!(
+            "{} is a trap for a product, and there is none\nname it: airtight run {} -- PROGRAM \
+             ARGUMENT ...",
+            case.id,
+            selectors.join(" ")
+        );
+    }
+    Ok(cases)
+}
+
+/// The cases that `selectors` pick, with this product as their sender. Without any, all the traps
+/// for products. A case with another sender cannot be one.
+pub fn select_for(product: &[String], selectors: &[String]) -> Result<Vec<Case>> {
+    let cases = pick(selectors, Case::wants_product)?;
+    if let Some(other) = cases.iter().find(|case| !case.wants_product()) {
+        bail!(
+            "{} has a sender of its own\na trap for a product says `[sender] product = true`; \
+             `airtight list product` shows those of the catalogue",
+            other.id
+        );
+    }
+    Ok(cases.into_iter().map(|case| case.with_product(product)).collect())
+}
+
+fn pick(selectors: &[String], without: impl Fn(&Case) -> bool) -> Result<Vec<Case>> {
     let catalogue: Vec<Case> = embedded()?.iter().flat_map(expand).collect();
     if selectors.is_empty() {
-        return Ok(catalogue);
+        return Ok(catalogue.into_iter().filter(without).collect());
     }
     let mut cases = Vec::new();
     for selector in selectors {
@@ -69,6 +97,11 @@ pub fn select(selectors: &[String]) -> Result<Vec<Case>> {
     let mut seen = BTreeSet::new();
     cases.retain(|case| seen.insert(case.id.clone()));
     Ok(cases)
+}
+
+/// What `selectors` pick, traps for products included: to be listed, not run.
+pub fn list(selectors: &[String]) -> Result<Vec<Case>> {
+    pick(selectors, |_| true)
 }
 
 /// Whether `id` begins with `selector`, which may name a folder (`basics`), a scenario, a case, or

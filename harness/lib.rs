@@ -32,6 +32,8 @@ pub mod catalogue;
 pub mod coverage;
 mod errno;
 pub mod host;
+#[cfg(feature = "cli")]
+pub mod init;
 pub mod lab;
 mod peer;
 pub mod plan;

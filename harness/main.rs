@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use airtight::batch::{Batch, CannotPrepare};
 use airtight::host::{self, CannotLeave, Left};
+use airtight::init::Step;
 use airtight::plan::Case;
 use airtight::probe::{Abilities, kernel_release};
 use airtight::report::{self, human, json, pcapng};
@@ -46,6 +47,10 @@ enum Command {
         /// What to print.
         #[arg(long, value_enum, default_value_t = Format::Human)]
         format: Format,
+        /// Your own program, behind `--`: puts it through the traps for products. Placeholders as in
+        /// a scenario's command: {intended.device}, {target}, {port}, {token} ...
+        #[arg(last = true)]
+        product: Vec<String>,
         /// How many trials to make at once; without it, one for each processor.
         #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
         jobs: Option<u16>,
@@ -73,6 +78,9 @@ enum Command {
         /// Files or folders; without one, the embedded catalogue.
         files: Vec<PathBuf>,
     },
+    /// Adds a gate to the repository in this folder: a test or a command line, a first scenario, a
+    /// CI job. What is there already stays as it is.
+    Init,
     /// Probes what this machine can do, and says what is missing.
     Doctor,
     /// Prints the JSON Schema of the scenario language, for editors.
@@ -95,14 +103,15 @@ fn main() -> ExitCode {
     host::begin();
     let arguments = Arguments::parse();
     let done = match arguments.command {
-        Command::Run { selectors, out, format, jobs } => {
+        Command::Run { selectors, out, format, product, jobs } => {
             let jobs = jobs.and_then(|jobs| NonZeroUsize::new(jobs.into()));
-            run(&selectors, out.as_deref(), format, jobs)
+            run(&selectors, &product, out.as_deref(), format, jobs)
         }
         Command::Explain { id, script } => explain(&id, script),
         Command::Table { selectors } => table(&selectors),
         Command::List { selectors } => list(&selectors),
         Command::Check { files } => check(&files),
+        Command::Init => init(),
         Command::Doctor => doctor(),
         Command::Schema { reference } => print_schema(reference),
     };
@@ -134,7 +143,7 @@ fn say(text: &str) -> Result<()> {
 
 fn list(selectors: &[String]) -> Result<u8> {
     let ids: String =
-        catalogue::select(selectors)?.iter().map(|case| format!("{}\n", case.id)).collect();
+        catalogue::list(selectors)?.iter().map(|case| format!("{}\n", case.id)).collect();
     say(&ids)?;
     Ok(0)
 }
@@ -169,6 +178,19 @@ fn print_schema(reference: bool) -> Result<u8> {
     Ok(0)
 }
 
+fn init() -> Result<u8> {
+    let mut text = String::new();
+    for step in airtight::init::init(Path::new("."))? {
+        text += &match step {
+            Step::Wrote(name) => format!("wrote  {name}\n"),
+            Step::Kept(name) => format!("kept   {name}\n"),
+        };
+    }
+    text.push_str("\nsay in it how your program is told its link, then run it\n");
+    say(&text)?;
+    Ok(0)
+}
+
 fn doctor() -> Result<u8> {
     let left = host::leave()?;
     let kernel = kernel_release();
@@ -198,16 +220,20 @@ fn first_trial(left: Left) -> Result<(), String> {
 
 fn run(
     selectors: &[String],
+    product: &[String],
     out: Option<&Path>,
     format: Format,
     jobs: Option<NonZeroUsize>,
 ) -> Result<u8> {
-    let cases = catalogue::select(selectors)?;
+    let cases = match product {
+        [] => catalogue::select(selectors)?,
+        product => catalogue::select_for(product, selectors)?,
+    };
     if let Some(out) = out {
         fs::create_dir_all(out).with_context(|| format!("create {}", out.display()))?;
     }
     let batch = Batch::prepare(&cases)?;
-    let mut printer = Printer::new(format, batch.rootless(), &cases);
+    let mut printer = Printer::new(format, batch.rootless(), product, &cases);
     printer.begin()?;
     batch.run(&cases, jobs, |at, record| {
         // What was proved so far is written even where nothing more can be.
@@ -290,6 +316,8 @@ fn write_evidence(out: &Path, record: &Record) -> Result<()> {
 struct Printer {
     format: Format,
     rootless: bool,
+    /// The product on trial, for reruns.
+    product: Vec<String>,
     style: human::Style,
     /// Records that came before their turn.
     early: BTreeMap<usize, Record>,
@@ -305,13 +333,14 @@ struct Printer {
 }
 
 impl Printer {
-    fn new(format: Format, rootless: bool, cases: &[Case]) -> Printer {
+    fn new(format: Format, rootless: bool, product: &[String], cases: &[Case]) -> Printer {
         let colour = std::io::stdout().is_terminal()
             && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let bar = std::io::stderr().is_terminal() && matches!(format, Format::Human);
         Printer {
             format,
             rootless,
+            product: product.to_vec(),
             style: human::Style { colour },
             early: BTreeMap::new(),
             turn: 0,
@@ -354,7 +383,11 @@ impl Printer {
             return say(&(json::record(&record)? + comma));
         }
         if matches!(record.verdict, Verdict::Deviates | Verdict::Stale | Verdict::Inconclusive) {
-            let rerun = format!("airtight run {}", rerun_selector(&record));
+            let mut rerun = format!("airtight run {}", rerun_selector(&record));
+            if !self.product.is_empty() {
+                let words: Vec<String> = self.product.iter().map(|word| quoted(word)).collect();
+                rerun += &format!(" -- {}", words.join(" "));
+            }
             self.failures.push(human::failure(&record, &rerun, self.style));
         }
         record.frames = Vec::new();
@@ -393,9 +426,19 @@ impl Printer {
     }
 }
 
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+,=".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
 /// What reruns one trial: its id in the catalogue, its file otherwise.
 fn rerun_selector(record: &Record) -> String {
     let file = record.place.rsplit_once(':').map_or(record.place.as_str(), |(file, _)| file);
-    let embedded = catalogue::select(std::slice::from_ref(&record.id)).is_ok();
+    let embedded = catalogue::list(std::slice::from_ref(&record.id)).is_ok();
     if embedded { record.id.clone() } else { file.to_owned() }
 }

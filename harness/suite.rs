@@ -23,6 +23,7 @@ pub const EXIT_USAGE: u8 = 2;
 #[derive(Clone, Debug, Default)]
 pub struct Suite {
     selectors: Vec<String>,
+    product: Vec<String>,
 }
 
 impl Suite {
@@ -39,12 +40,31 @@ impl Suite {
         self
     }
 
+    /// Adds a folder of scenarios, as [`Suite::select`] does.
+    #[must_use]
+    pub fn dir(self, folder: &str) -> Suite {
+        self.select(folder)
+    }
+
+    /// Puts a program through the traps: every trap of the catalogue, or those that were selected.
+    /// The first word is the program, the others its arguments, with the placeholders of a
+    /// scenario's command: `{intended.device}`, `{target}`, `{port}`, `{token}` ...
+    #[must_use]
+    pub fn product<W: Into<String>>(mut self, command: impl IntoIterator<Item = W>) -> Suite {
+        self.product = command.into_iter().map(Into::into).collect();
+        self
+    }
+
     /// Runs the suite as a test program's `main`: it must be called before any thread is started.
     /// Listing needs no privileges; a machine that cannot run laboratories fails.
     pub fn main(self) -> ExitCode {
         host::begin();
         let arguments = Arguments::from_args();
-        let cases = match catalogue::select(&self.selectors) {
+        let cases = match self.product.as_slice() {
+            [] => catalogue::select(&self.selectors),
+            product => catalogue::select_for(product, &self.selectors),
+        };
+        let cases = match cases {
             Ok(cases) => cases,
             Err(error) => return complain(EXIT_USAGE, &format!("{error:#}")),
         };
@@ -85,11 +105,18 @@ fn attempt(
         Verdict::Conforms => Ok(libtest_mimic::Completion::Completed),
         Verdict::Known => Ok(libtest_mimic::Completion::ignored_with(record.reason)),
         Verdict::Deviates | Verdict::Stale | Verdict::Inconclusive | Verdict::Skipped => {
-            let rerun = format!("cargo test --test conformance -- --exact {}", record.id);
+            let rerun = format!("cargo test --test {} -- --exact {}", own_name(), record.id);
             let style = human::Style { colour: false };
             Err(Failed::from(human::failure(&record, &rerun, style)))
         }
     }
+}
+
+/// The name of this test program: cargo puts a hash behind it.
+fn own_name() -> String {
+    let path = std::env::current_exe().unwrap_or_default();
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    stem.rsplit_once('-').map_or(stem.clone(), |(name, _)| name.to_owned())
 }
 
 #[expect(clippy::print_stderr, reason = "a test program speaks to its terminal")]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::address::resolve;
-use super::{ATTEMPT_PORT, Link};
+use super::{ATTEMPT_PORT, Case, Link, Step};
 use crate::scenario::{Family, FileCase, Scenario};
 
 /// How long a program may run, in milliseconds, where the scenario does not say.
@@ -13,7 +13,8 @@ const TIMEOUT_MS: u32 = 10_000;
 /// A program to run inside the host under test.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
-    /// The program and its arguments. `{token}` stands in them still.
+    /// The program and its arguments. `{token}` stands in them still. Empty: the product on trial,
+    /// which nobody has named yet.
     pub words: Vec<String>,
     /// Its environment, beside `PATH` and `HOME`.
     pub environment: BTreeMap<String, String>,
@@ -39,10 +40,15 @@ pub(super) fn program(
     target: IpAddr,
 ) -> Option<Program> {
     let sender = scenario.file().sender.as_ref();
-    let words = case.command.as_ref().or(sender.and_then(|sender| sender.command.as_ref()))?;
+    let words = case.command.as_ref().or(sender.and_then(|sender| sender.command.as_ref()));
+    let words = match words {
+        Some(words) => words.get_ref().as_slice(),
+        None if sender.is_some_and(|sender| sender.product) => &[],
+        None => return None,
+    };
     let replace = |text: &String| replace(text, links, intended, family);
     Some(Program {
-        words: words.get_ref().iter().map(replace).collect(),
+        words: words.iter().map(replace).collect(),
         environment: sender
             .map(|sender| sender.environment.iter().map(|(k, v)| (k.clone(), replace(v))).collect())
             .unwrap_or_default(),
@@ -54,6 +60,33 @@ pub(super) fn program(
             .map_or(TIMEOUT_MS, |timeout| *timeout.get_ref()),
         resolver: target,
     })
+}
+
+impl Case {
+    /// Whether the sender is a product on trial that nobody has named yet.
+    pub fn wants_product(&self) -> bool {
+        let wants = |step: &Step| matches!(step, Step::Run(program) if program.words.is_empty());
+        self.steps.iter().any(wants)
+    }
+
+    /// The trial with this product as its sender, where it wants one. Placeholders in its command
+    /// line are replaced as in a scenario's.
+    #[must_use]
+    pub fn with_product(mut self, product: &[String]) -> Case {
+        let words: Vec<String> = product
+            .iter()
+            .map(|word| replace(word, &self.links, &self.intended, self.family))
+            .collect();
+        for step in &mut self.steps {
+            if let Step::Run(program) = step
+                && program.words.is_empty()
+            {
+                self.pin = words.join(" ");
+                program.words = words.clone();
+            }
+        }
+        self
+    }
 }
 
 /// `text` with its placeholders replaced. What is no placeholder stays as it is: braces mean much to

@@ -275,6 +275,10 @@ pub struct Sender {
     /// first intended link), `{port}` and `{token}`. A case may have its own `command`.
     #[cfg_attr(feature = "cli", schemars(with = "Option<Vec<String>>"))]
     pub command: Option<Spanned<Vec<String>>>,
+    /// The program is whatever is on trial: `airtight run ... -- PROGRAM ARGUMENT ...`, or
+    /// `Suite::product`. Then no case has a command.
+    #[serde(default)]
+    pub product: bool,
     /// Its environment, beside `PATH` and `HOME`: the rest of yours is not passed on.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,

@@ -281,6 +281,53 @@ fn explain_tells_the_claim_the_decision_and_the_frame() {
 }
 
 #[test]
+fn a_product_is_put_through_the_traps() {
+    let pinned = ["run", "--", "sh", "-c", PINNED, "sh", "{intended.device}", "{target}"];
+    fails_with(0, &pinned, &["13 conform"]);
+    let careless = ["run", "--", "sh", "-c", PINNED, "sh", "lo", "{target}"];
+    fails_with(1, &careless, &["0 conform", "rerun: airtight run product/", "-- sh -c"]);
+    // A program that does nothing has not kept to anything.
+    fails_with(1, &["run", "--", "true"], &["expected contained, got silent", "0 conform"]);
+    fails_with(4, &["run", "--", "/no/such/program"], &["was not started", "0 conform"]);
+    fails_with(2, &["run", "product"], &["name it: airtight run product -- PROGRAM"]);
+    fails_with(2, &["run", "basics", "--", "true"], &["has a sender of its own"]);
+}
+
+/// A datagram by a socket bound to the device in `$1`, and its answer: a product in one line.
+const PINNED: &str = "python3 -c \"import socket, sys; d, t = sys.argv[1:]; \
+    s = socket.socket(socket.AF_INET6 if ':' in t else socket.AF_INET, socket.SOCK_DGRAM); \
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, d.encode()); s.settimeout(5); \
+    s.sendto(b'x', (t, 7)); s.recv(9)\" \"$1\" \"$2\"";
+
+#[test]
+fn init_adds_a_gate_and_touches_nothing() {
+    let folder = Folder::new("init");
+    let init = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_airtight"));
+        let output = command.arg("init").current_dir(&folder.0).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    assert!(init().contains("wrote  egress/first.toml"));
+    assert!(init().contains("kept   egress/first.toml"));
+    fails_with(0, &["check", &folder.0.join("egress").to_string_lossy()], &["1 scenario"]);
+    // A Rust package gets a test of its own.
+    folder.file("Cargo.toml", "[package]\nname = \"gadget\"\n");
+    fs::create_dir(folder.0.join("tests")).unwrap();
+    folder.file("tests/egress.rs", "mine");
+    let told = init();
+    assert!(
+        told.contains("kept   tests/egress.rs") && told.contains("wrote  Cargo.toml"),
+        "{told}"
+    );
+    assert_eq!(fs::read_to_string(folder.0.join("tests/egress.rs")).unwrap(), "mine");
+    let manifest = fs::read_to_string(folder.0.join("Cargo.toml")).unwrap();
+    assert!(manifest.starts_with("[package]\nname = \"gadget\"\n"), "{manifest}");
+    assert!(manifest.contains("name = \"egress\"\nharness = false"), "{manifest}");
+    assert!(init().contains("kept   Cargo.toml"));
+}
+
+#[test]
 fn the_table_leads_from_pins_to_scenarios() {
     let output = airtight(&["table", "routes/better-metric", "kernel/reset"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));

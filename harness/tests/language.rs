@@ -339,6 +339,20 @@ expect = "refused"
 errno = "exit 1"
 "#;
 
+/// A trap for products: nobody has named the program yet.
+const PRODUCT: &str = r#"
+title = "claim"
+why = "reason"
+links = ["a", "b"]
+intended = ["a"]
+sender = { product = true }
+control = { unpinned = "b" }
+matrix = { family = ["v4"], transport = ["udp"] }
+[[case]]
+name = "one"
+expect = "contained"
+"#;
+
 /// The same as [`EDITS`], for [`PROGRAM`].
 const PROGRAM_EDITS: &[(&str, &str, &str)] = &[
     ("sender", "[sender]\ncommand = [\"prog\"", "[sender]\ncommand = [\"another\""),
@@ -366,6 +380,7 @@ fn every_key_changes_something() {
         assert!(BASE.contains(from), "the edit of `{key}` edits nothing");
         assert_ne!(base, cases(&BASE.replacen(from, to, 1)), "`{key}` changes nothing");
     }
+    assert_ne!(cases(PRODUCT), cases(&PRODUCT.replace("sender = { product = true }", "")));
     let base = cases(PROGRAM);
     for (key, from, to) in PROGRAM_EDITS {
         assert!(PROGRAM.contains(from), "the edit of `{key}` edits nothing");
@@ -376,7 +391,8 @@ fn every_key_changes_something() {
 #[cfg(feature = "cli")]
 #[test]
 fn no_key_is_without_its_edit() {
-    let edited: Vec<&str> = EDITS.iter().chain(PROGRAM_EDITS).map(|(key, ..)| *key).collect();
+    let edits = EDITS.iter().chain(PROGRAM_EDITS).map(|(key, ..)| *key);
+    let edited: Vec<&str> = edits.chain(["sender.product"]).collect();
     for key in airtight::schema::keys() {
         assert!(edited.contains(&key.as_str()), "`{key}` has no test that it changes something");
     }

@@ -13,9 +13,17 @@ impl<'a> Checker<'a> {
     pub(super) fn sender(&mut self) {
         let Some(sender) = &self.file.sender else { return };
         let commands = || self.file.case.iter().filter_map(|c| c.get_ref().command.as_ref());
-        if sender.command.is_none() && commands().next().is_none() {
-            let place = self.file.title.span();
-            self.fault(place, "the sender has no command", "add `command` to it, or to a case");
+        let named = sender.command.as_ref().or_else(|| commands().next());
+        match named {
+            None if !sender.product => {
+                let help = "add `command` to it, or to a case, or `product = true`";
+                self.fault(self.file.title.span(), "the sender has no command", help);
+            }
+            Some(command) if sender.product => {
+                let message = "the sender is the product on trial, and has a command";
+                self.fault(command.span(), message, "either `product = true` or `command`");
+            }
+            _ => {}
         }
         if let Some(command) = &sender.command {
             self.command(command);
@@ -67,9 +75,12 @@ impl<'a> Checker<'a> {
     /// Whether a program makes the attempt of `case`. Then nothing else of it can say how.
     pub(super) fn program(&mut self, case: &'a Case) -> bool {
         let of_file = self.file.sender.as_ref().and_then(|sender| sender.command.as_ref());
-        let Some(command) = case.command.as_ref().or(of_file) else { return false };
-        if case.command.is_some() {
-            self.command(command);
+        let product = self.file.sender.as_ref().is_some_and(|sender| sender.product);
+        match case.command.as_ref().or(of_file) {
+            Some(command) if case.command.is_some() => self.command(command),
+            Some(_) => {}
+            None if product => {}
+            None => return false,
         }
         let steps = case.steps.first().map(Spanned::span);
         let pins = super::attempt::pins(&case.pin).into_iter().next().map(|(_, span)| span);
