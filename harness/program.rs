@@ -20,7 +20,6 @@ use nix::unistd::Pid;
 use sha2::{Digest, Sha256};
 
 use crate::plan::Program;
-use crate::sys;
 use machine::{ORDER, Order};
 
 pub use machine::End;
@@ -155,10 +154,7 @@ fn keep(order: &Order, begun: &mpsc::Sender<Result<Machine>>) -> Result<End> {
         let mut machine = Command::new("/proc/self/exe");
         machine.env_clear().env(ORDER, serde_json::to_string(order)?);
         machine.stdin(Stdio::from(write)).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let starting = sys::starting();
-        let child = machine.spawn();
-        drop(starting);
-        let child = child.context("start the first process of the program's machine")?;
+        let child = machine.spawn().context("start the first process of the program's machine")?;
         Ok((child, read))
     };
     let (mut child, report) = match start() {

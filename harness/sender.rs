@@ -11,8 +11,8 @@ use etherparse::PacketBuilder;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, Backlog, MsgFlags, SockFlag, SockaddrStorage, accept4, bind, connect,
-    getpeername, getsockname, getsockopt, listen, recvfrom, sockopt,
+    AddressFamily, Backlog, MsgFlags, Shutdown, SockFlag, SockaddrStorage, accept4, bind, connect,
+    getpeername, getsockname, getsockopt, listen, recv, recvfrom, shutdown, sockopt,
 };
 
 use crate::plan::{Link, PinCall, RAW_PROTOCOL, Step};
@@ -169,7 +169,6 @@ impl<'a> Sender<'a> {
 
     /// Closes at once: a connection is reset, so that nothing is sent later.
     pub fn finish(self) -> Attempt {
-        let _closing = sys::closing();
         for socket in self.sockets {
             let fds = socket.fd.into_iter().chain(socket.listener);
             fds.for_each(|fd| abort(&fd, socket.transport));
@@ -467,15 +466,24 @@ impl<'a> Sender<'a> {
     }
 
     fn close(&mut self, socket: usize) -> Option<()> {
-        let _closing = sys::closing();
-        self.sockets.get_mut(socket)?.fd = None;
+        let at = self.sockets.get_mut(socket)?;
+        if let Some(fd) = at.fd.take().filter(|_| at.transport.is_stream()) {
+            // A copy of the descriptor in a program that is being started must not put off the end.
+            // With data unread it is close(2) itself that resets the connection.
+            let unread = recv(fd.as_raw_fd(), &mut [0; 1], MsgFlags::MSG_PEEK);
+            if !matches!(unread, Ok(1..)) {
+                // Where it is refused there is no connection, and nothing to end.
+                let _ = shutdown(fd.as_raw_fd(), Shutdown::Both);
+            }
+        }
         self.remark("close()".to_owned());
         Some(())
     }
 
     fn close_listener(&mut self, socket: usize) -> Option<()> {
-        let _closing = sys::closing();
-        self.sockets.get_mut(socket)?.listener = None;
+        if let Some(listener) = self.sockets.get_mut(socket)?.listener.take() {
+            drop(sys::disconnect(listener.as_fd()));
+        }
         self.remark("close(), of the listener".to_owned());
         Some(())
     }
@@ -595,8 +603,9 @@ fn errno_of(error: std::io::Error) -> Errno {
 fn abort(fd: &OwnedFd, transport: Transport) {
     if transport.is_stream() {
         let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-        // Where it is refused there is no connection, and nothing to reset.
+        // Where they are refused there is no connection, and nothing to reset.
         let _ = nix::sys::socket::setsockopt(fd, sockopt::Linger, &linger);
+        let _ = sys::disconnect(fd.as_fd());
     }
 }
 

@@ -7,25 +7,23 @@ mod xdp;
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use nix::sys::socket::{SockaddrLike, SockaddrStorage};
 
 pub(crate) use xdp::Xdp;
 
-/// Held by whoever starts a program: between fork and exec the child has a copy of every
-/// descriptor of ours.
-static STARTING: RwLock<()> = RwLock::new(());
-
-/// To be held while a program is being started, up to its exec.
-pub(crate) fn starting() -> RwLockWriteGuard<'static, ()> {
-    STARTING.write().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// To be held while a socket is closed whose close sends something: a copy in a program that is
-/// being started would put it off.
-pub(crate) fn closing() -> RwLockReadGuard<'static, ()> {
-    STARTING.read().unwrap_or_else(PoisonError::into_inner)
+/// connect(2) to AF_UNSPEC: ends a connection at once, with a RST where one is due, and a listener
+/// with its connections (tcp_disconnect in net/ipv4/tcp.c). A close(2) alone may be put off: a program
+/// that another thread is starting has a copy of every descriptor of ours, until its exec has closed
+/// it.
+pub(crate) fn disconnect(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: all-zero is a valid value of this plain structure.
+    let mut nobody: libc::sockaddr = unsafe { zeroed() };
+    nobody.sa_family = libc::AF_UNSPEC as libc::sa_family_t;
+    let length = size_of::<libc::sockaddr>() as libc::socklen_t;
+    // SAFETY: the pointer and the length are those of `nobody`, which outlives the call.
+    check(unsafe { libc::connect(fd.as_raw_fd(), &raw const nobody, length) })?;
+    Ok(())
 }
 
 /// What recvmsg(2) on an AF_PACKET socket said of one frame.

@@ -11,8 +11,6 @@ use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
-use crate::sys;
-
 /// The longest that a command line may take.
 const ENDS_WITHIN: Duration = Duration::from_secs(5);
 
@@ -23,10 +21,7 @@ pub(super) fn run(words: &[String]) -> Result<()> {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command.process_group(0);
-    let starting = sys::starting();
-    let child = command.spawn();
-    drop(starting);
-    let mut child = child.with_context(|| format!("run `{line}`"))?;
+    let mut child = command.spawn().with_context(|| format!("run `{line}`"))?;
     let mut errors = child.stderr.take().context("no standard error")?;
     let id = Pid::from_raw(i32::try_from(child.id())?);
     let (sender, ended) = mpsc::channel();

@@ -9,7 +9,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("errno", &[]),
     ("sys", &[]),
     ("host", &["program"]),
-    ("program", &["plan", "sys"]),
+    ("program", &["plan"]),
     ("init", &[]),
     ("scenario", &["errno"]),
     ("schema", &["scenario"]),
