@@ -385,6 +385,11 @@ fn exit_status(ran: &Ran) -> Result<i32, String> {
         End::Exited(status @ (126 | 127)) => {
             Err(format!("`{program}` could not run, exit status {status}{said}"))
         }
+        End::Exited(_) if ran.unsettled > 0 => Err(format!(
+            "`{program}` has left {} connections that had not ended: what the kernel sends for them \
+             later is not known",
+            ran.unsettled
+        )),
         End::Exited(status) => Ok(*status),
         End::Signalled(signal) => Err(format!("`{program}` crashed, by signal {signal}{said}")),
         End::NotStarted(why) => Err(format!("`{program}` was not started: {why}")),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use airtight::plan::{Case, expand};
+use airtight::program::{End, Ran, Said};
 use airtight::scenario::parse;
 use airtight::sender::{Attempt, Call};
 use airtight::trial::{Record, Runner, Sabotage, Scene, Stage};
@@ -457,6 +458,21 @@ fn fixtures() -> Vec<Fixture> {
             verdicts: INCONCLUSIVE,
             ..sender("sender of a datagram without the token", "not the attempt's", |scene| {
                 payload(scene, "chassis", b"somebody else's", 1)
+            })
+        },
+        Fixture {
+            verdicts: INCONCLUSIVE,
+            ..sender("program whose connections have not ended", "had not ended", |scene| {
+                let program = Ran {
+                    command: vec!["product".to_owned()],
+                    end: End::Exited(0),
+                    sha256: None,
+                    stdout: Said::default(),
+                    stderr: Said::default(),
+                    unsettled: 1,
+                    micros: 0,
+                };
+                Attempt { program: Some(program), ..datagrams(scene, "chassis", 1) }
             })
         },
         sender("sender of 20,000 frames", "got leaked through uplink", |scene| {
