@@ -2,6 +2,7 @@
 //! the kernel answered to each call. It does not know which link is intended, or what was captured.
 
 mod options;
+mod reception;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -12,7 +13,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, Backlog, MsgFlags, Shutdown, SockFlag, SockaddrStorage, accept4, bind, connect,
-    getpeername, getsockname, getsockopt, listen, recv, recvfrom, shutdown, sockopt,
+    getsockname, getsockopt, listen, recv, shutdown, sockopt,
 };
 
 use crate::plan::{Link, PinCall, RAW_PROTOCOL, Step};
@@ -487,86 +488,6 @@ impl<'a> Sender<'a> {
         self.remark("close(), of the listener".to_owned());
         Some(())
     }
-
-    /// Takes what has arrived, and answers it where `answers`. Does not wait: the caller has made
-    /// sure that whatever was sent has been processed.
-    fn serve(&mut self, socket: usize, answers: bool) -> Option<()> {
-        self.attempt.received = Some(false);
-        let at = self.sockets.get(socket)?;
-        let waits = at.listens && at.listener.is_none() && at.transport.is_stream();
-        if waits {
-            let accepted = loop {
-                let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-                let accepted = match self.fd(socket).and_then(|fd| accept4(fd.as_raw_fd(), flags)) {
-                    Ok(accepted) => sys::own(accepted),
-                    Err(errno) => return self.unreached("accept()", errno),
-                };
-                let peer: Option<SockaddrStorage> = getpeername(accepted.as_raw_fd()).ok();
-                if self.expects(peer.as_ref()) {
-                    break accepted;
-                }
-                self.remark("accept(): of somebody else".to_owned());
-            };
-            // A connection that stands has reached the socket, whatever it carries.
-            self.attempt.received = Some(true);
-            self.remark("accept()".to_owned());
-            let socket = self.sockets.get_mut(socket)?;
-            socket.listener = socket.fd.replace(accepted);
-        }
-        let mut buffer = vec![0; 1 << 16];
-        let from = loop {
-            let fd = self.fd(socket).ok()?.as_raw_fd();
-            match recvfrom::<SockaddrStorage>(fd, &mut buffer) {
-                Ok((0, _)) | Err(Errno::EAGAIN) if waits => break None,
-                Ok((count, from))
-                    if holds(&buffer[..count], self.recipe.expected)
-                        && (from.is_none() || self.expects(from.as_ref())) =>
-                {
-                    break from;
-                }
-                Ok((0, _)) => return self.unreached("recvfrom()", Errno::EAGAIN),
-                Ok(_) => {}
-                Err(errno) => return self.unreached("recvfrom()", errno),
-            }
-        };
-        self.attempt.received = Some(true);
-        self.attempt.tried = true;
-        self.remark("recvfrom()".to_owned());
-        if answers {
-            self.answer(socket, from)?;
-        }
-        Some(())
-    }
-
-    /// Whether somebody is who is waited for.
-    fn expects(&self, peer: Option<&SockaddrStorage>) -> bool {
-        let v4 = peer.and_then(|p| p.as_sockaddr_in()).map(|v4| IpAddr::V4(v4.ip()));
-        let v6 = peer.and_then(|p| p.as_sockaddr_in6()).map(|v6| v6.ip().to_canonical());
-        let peers = self.recipe.peers;
-        peers.is_empty() || v4.or(v6).is_some_and(|address| peers.contains(&address))
-    }
-
-    fn answer(&mut self, socket: usize, from: Option<SockaddrStorage>) -> Option<()> {
-        let at = self.sockets.get(socket)?;
-        let to = from.filter(|_| !at.transport.is_stream());
-        let sent = self.fd(socket).and_then(|fd| {
-            let flags = at.flags | MsgFlags::MSG_NOSIGNAL.bits();
-            sys::send_message(fd.as_fd(), to.as_ref(), self.recipe.payload, &at.control, flags)
-                .map_err(errno_of)
-        });
-        let words = to.map_or_else(|| "send()".to_owned(), |to| format!("sendto({to})"));
-        self.note(words, sent).map(drop)
-    }
-
-    /// Notes that nothing has arrived; any other error than that leaves it open whether it has.
-    fn unreached(&mut self, call: &str, errno: Errno) -> Option<()> {
-        if errno == Errno::EAGAIN {
-            self.remark(format!("{call}: nothing has arrived"));
-            return Some(());
-        }
-        self.attempt.received = None;
-        self.note(call.to_owned(), Err(errno))
-    }
 }
 
 /// The domain, the type and the protocol of a transport's socket, and the three in words.
@@ -590,10 +511,6 @@ fn kind(transport: Transport, family: Family) -> (i32, i32, i32, String) {
         }
         Transport::Xdp => (libc::AF_XDP, raw, 0, "AF_XDP, SOCK_RAW".to_owned()),
     }
-}
-
-fn holds(payload: &[u8], token: &[u8]) -> bool {
-    !token.is_empty() && payload.windows(token.len()).any(|window| window == token)
 }
 
 fn errno_of(error: std::io::Error) -> Errno {
