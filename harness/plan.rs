@@ -140,7 +140,7 @@ pub struct RouteQuery {
 }
 
 /// How the socket under test takes part.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// It sends first.

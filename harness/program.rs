@@ -33,7 +33,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 const GRACE: Duration = Duration::from_secs(5);
 
 /// What a program did.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Ran {
     /// Its command line.
     pub command: Vec<String>,
@@ -48,7 +48,7 @@ pub struct Ran {
     pub stderr: Said,
     /// How many of its connections had not ended when the window closed: the kernel may still send
     /// on their behalf.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub unsettled: usize,
     /// How long it ran, in microseconds, its machine's making included.
     pub micros: u64,
@@ -59,7 +59,7 @@ fn is_zero(number: &usize) -> bool {
 }
 
 /// What a program said on one stream.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Said {
     /// The beginning, at most 64 KiB, with what is no UTF-8 replaced.
     pub text: String,

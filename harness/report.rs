@@ -7,6 +7,7 @@ pub mod human;
 pub mod json;
 #[cfg(feature = "cli")]
 pub mod pcapng;
+pub mod result;
 pub mod table;
 
 /// A record of a leak, for the tests of each report.
@@ -23,10 +24,10 @@ mod sample {
     /// A sentinel and a leak on `uplink`, whose proofs all stand.
     pub(super) fn record() -> Record {
         let both = || ["chassis".to_owned(), "uplink".to_owned()];
-        let frame = |phase, role, at_ns, summary: &str| FrameRecord {
+        let frame = |phase: &str, role: &str, at_ns, summary: &str| FrameRecord {
             link: "uplink".to_owned(),
-            phase,
-            role,
+            phase: phase.to_owned(),
+            role: role.to_owned(),
             at_ns,
             length: 60,
             vlan: None,
@@ -37,7 +38,9 @@ mod sample {
             id: "basics/sample::device::v4-udp".to_owned(),
             scenario: "basics/sample".to_owned(),
             case: "device".to_owned(),
-            cell: BTreeMap::from([("family", "v4"), ("transport", "udp")]),
+            cell: [("family", "v4"), ("transport", "udp")]
+                .map(|(axis, value)| (axis.to_owned(), value.to_owned()))
+                .into(),
             title: "A sample\u{1b}[2J".to_owned(),
             why: "Because.".to_owned(),
             refs: vec!["catalogue C1".to_owned()],

@@ -22,7 +22,7 @@ use crate::scenario::{DontRoute, Family, Transport};
 use crate::sys::{self, Control, Xdp};
 
 /// One call that an attempt made, and what the kernel answered.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Call {
     /// The call, as a reader of its manual page knows it.
     pub call: String,
@@ -32,7 +32,7 @@ pub struct Call {
 }
 
 /// What an attempt tells of itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Attempt {
     /// Its calls, in their order. It ends with the first that is refused.
     pub calls: Vec<Call>,

@@ -18,7 +18,9 @@ use crate::scenario::{Carries, Neighbours, Outcome};
 use crate::sender::Attempt;
 
 /// How a trial stands against its expectation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// The outcome is the expected one.
@@ -186,7 +188,7 @@ fn every(case: &Case, seen: &[bool], complaint: &str) -> Result<(), String> {
 }
 
 /// What a trial's wires showed.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Observed {
     /// The outcome.
     pub outcome: Outcome,

@@ -121,7 +121,7 @@ fn width(text: &str) -> usize {
 }
 
 fn cell_name(record: &Record) -> String {
-    record.cell.values().copied().collect::<Vec<_>>().join("-")
+    record.cell.values().cloned().collect::<Vec<_>>().join("-")
 }
 
 /// A cell's few words. The verdict can be read without colour.
@@ -207,7 +207,7 @@ pub fn failure(record: &Record, rerun: &str, style: Style) -> String {
 /// The frames of a link that the attempt can have to do with.
 fn window<'a>(record: &'a Record, link: &str) -> Vec<&'a FrameRecord> {
     let ours = |f: &&FrameRecord| {
-        f.link == link && f.role != "sentinel" && ["attempt", "drained"].contains(&f.phase)
+        f.link == link && f.role != "sentinel" && ["attempt", "drained"].contains(&f.phase.as_str())
     };
     record.frames.iter().filter(ours).collect()
 }
@@ -378,7 +378,7 @@ mod tests {
     fn a_table_is_aligned_with_and_without_colour() {
         let mut second = record();
         second.case = "größe\u{1b}".to_owned();
-        second.cell.insert("family", "v6");
+        second.cell.insert("family".to_owned(), "v6".to_owned());
         second.verdict = Verdict::Inconclusive;
         let records = [record(), second];
         let plain = table(&records, Style { colour: false });

@@ -24,6 +24,7 @@ pub fn tail() -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::result::Document;
     use crate::report::sample;
 
     #[test]
@@ -38,6 +39,9 @@ mod tests {
             assert_eq!(document["host"]["kernel"], "6.1.0 \"quoted\"");
             assert_eq!(document["host"]["rootless"], true);
             assert_eq!(document["records"].as_array().unwrap().len(), count);
+            let document: Document = serde_json::from_str(&text).unwrap();
+            let again = document.records.iter().map(|r| record(r).unwrap());
+            assert_eq!(again.collect::<Vec<_>>(), vec![one.clone(); count]);
         }
     }
 

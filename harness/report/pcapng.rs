@@ -77,7 +77,7 @@ pub fn write(record: &Record) -> Result<Vec<u8>> {
 
 fn packet<'a>(record: &Record, frame: &'a FrameRecord) -> Result<EnhancedPacketBlock<'a>> {
     let at = record.links.iter().position(|link| *link == frame.link);
-    let words = match frame.role {
+    let words = match frame.role.as_str() {
         "sentinel" => "airtight: sentinel".to_owned(),
         "leak" => format!("airtight: LEAK, left through {} which is not intended", frame.link),
         _ => format!("airtight: {}", frame.phase),
@@ -167,10 +167,10 @@ mod tests {
 
     #[test]
     fn comments_tell_what_a_frame_is() {
-        let check = |role, phase, expected| {
+        let check = |role: &str, phase: &str, expected| {
             let mut record = sample::record();
-            record.frames[0].role = role;
-            record.frames[0].phase = phase;
+            record.frames[0].role = role.to_owned();
+            record.frames[0].phase = phase.to_owned();
             let blocks = blocks(&record);
             let Block::EnhancedPacket(packet) = &blocks[3] else { panic!("{:?}", blocks[3]) };
             assert_eq!(packet.options, [EnhancedPacketOption::Common(said(expected))]);

@@ -81,11 +81,11 @@ impl Table {
 }
 
 fn transport(record: &Record) -> &str {
-    record.cell.get("transport").copied().unwrap_or_default()
+    record.cell.get("transport").map(String::as_str).unwrap_or_default()
 }
 
 fn family(record: &Record) -> &str {
-    record.cell.get("family").copied().unwrap_or_default()
+    record.cell.get("family").map(String::as_str).unwrap_or_default()
 }
 
 /// For each pin, in how many conflicts it held. Only what the tables hold is counted.
@@ -353,7 +353,7 @@ mod tests {
         record.pin = pin.to_owned();
         record.heading = Some("a better | metric".to_owned());
         record.verdict = Verdict::Conforms;
-        record.cell.insert("family", family);
+        record.cell.insert("family".to_owned(), family.to_owned());
         if let Some(observed) = &mut record.observed {
             observed.outcome = outcome;
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::phase_word;
 use crate::capture::{Frame, Phase, decode};
@@ -13,7 +13,7 @@ use crate::sender::{Attempt, Call};
 use crate::verdict::{Arming, Closing, Judgement, Observed, Verdict};
 
 /// Evidence plus verdict of one trial.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Record {
     /// The trial's id.
     pub id: String,
@@ -22,7 +22,7 @@ pub struct Record {
     /// The case's name.
     pub case: String,
     /// The cell: axis to value.
-    pub cell: BTreeMap<&'static str, &'static str>,
+    pub cell: BTreeMap<String, String>,
     /// The scenario's claim.
     pub title: String,
     /// Why it holds.
@@ -56,7 +56,7 @@ pub struct Record {
     /// The kernel's own decisions: which way it says that packets take, without and with the pins.
     pub decisions: Vec<Decision>,
     /// What can still be sent after the window: addresses that neighbours are being asked for.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pending: Vec<String>,
     /// The links, in the file's order.
     pub links: Vec<String>,
@@ -69,7 +69,7 @@ pub struct Record {
 }
 
 /// The kernel's answer to a question for its route.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Decision {
     /// The question, as ip-route(8) takes it.
     pub query: String,
@@ -78,7 +78,7 @@ pub struct Decision {
 }
 
 /// What is expected of a trial, as the scenario has it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Expected {
     /// The outcome.
     pub outcome: Outcome,
@@ -100,7 +100,7 @@ pub struct Expected {
 }
 
 /// The proofs behind a verdict.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Controls {
     /// The links that the unpinned control went through. Empty: the trap was not armed.
     pub unpinned: Vec<String>,
@@ -120,7 +120,7 @@ pub struct Controls {
 }
 
 /// The two witnesses of a link.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Counter {
     /// What the near end's transmit counter says.
     pub transmitted: Option<u64>,
@@ -129,14 +129,14 @@ pub struct Counter {
 }
 
 /// A captured frame, as records have it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct FrameRecord {
     /// The link's name.
     pub link: String,
     /// The part of the trial.
-    pub phase: &'static str,
+    pub phase: String,
     /// `sentinel`, `frame`, or `leak`.
-    pub role: &'static str,
+    pub role: String,
     /// When the kernel saw it, in nanoseconds since the epoch.
     pub at_ns: u64,
     /// Its true length in bytes.
@@ -147,12 +147,31 @@ pub struct FrameRecord {
     /// What it says.
     pub summary: String,
     /// Its bytes in hexadecimal, as far as they are kept.
-    #[serde(serialize_with = "hexadecimal", rename = "hex")]
+    #[serde(with = "hexadecimal", rename = "hex")]
     pub bytes: Vec<u8>,
 }
 
-fn hexadecimal<S: serde::Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+/// Bytes as a string of hexadecimal digits.
+mod hexadecimal {
+    use serde::de::{Deserialize, Deserializer, Error};
+
+    pub(super) fn serialize<S: serde::Serializer>(
+        bytes: &[u8],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let digits = bytes.iter().map(|byte| format!("{byte:02x}"));
+        serializer.serialize_str(&digits.collect::<String>())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(from)?;
+        let pairs = text.as_bytes().chunks(2).map(|pair| {
+            let pair = std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2);
+            pair.and_then(|pair| u8::from_str_radix(pair, 16).ok())
+        });
+        let bytes: Option<Vec<u8>> = pairs.collect();
+        bytes.ok_or_else(|| D::Error::custom("these are no bytes in hexadecimal digits"))
+    }
 }
 
 /// Everything that a trial has gathered.
@@ -232,8 +251,8 @@ impl Record {
             scenario: case.scenario.clone(),
             case: case.name.clone(),
             cell: BTreeMap::from([
-                ("family", case.family.word()),
-                ("transport", case.transport.word()),
+                ("family".to_owned(), case.family.word().to_owned()),
+                ("transport".to_owned(), case.transport.word().to_owned()),
             ]),
             title: case.title.clone(),
             why: case.why.clone(),
@@ -275,8 +294,8 @@ fn frame_record(case: &Case, frame: Frame) -> FrameRecord {
     };
     FrameRecord {
         link: case.links[frame.link].name.clone(),
-        phase: phase_word(frame.phase),
-        role,
+        phase: phase_word(frame.phase).to_owned(),
+        role: role.to_owned(),
         at_ns: frame.at_ns,
         length: frame.length,
         vlan: frame.vlan,
