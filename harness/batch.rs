@@ -13,7 +13,7 @@ use crate::probe::{Abilities, kernel_release};
 use crate::trial::{Record, Runner};
 
 /// How many trials that wait for a timer of the kernel's are made at once.
-const WAITING_JOBS: usize = 24;
+const WAITING_JOBS: usize = 16;
 
 /// The machine lets us leave the host and then refuses what every trial needs.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ mod decode;
 mod reaper;
 mod sentinel;
 
-use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -52,23 +52,14 @@ pub struct Frame {
 pub enum Phase {
     /// From the link's birth to its first sentinel.
     Rising,
+    /// From there, where a program rehearses, to the sentinel that ends the rehearsal.
+    Rehearsal,
     /// From there to the sentinel that ends the control.
     Control,
     /// From there to the sentinel that drains the wire.
     Attempt,
     /// Behind it.
     Drained,
-}
-
-impl Phase {
-    /// What a link enters when it has carried the sentinel of a phase's end.
-    fn next(self) -> Phase {
-        match self {
-            Phase::Rising => Phase::Control,
-            Phase::Control => Phase::Attempt,
-            Phase::Attempt | Phase::Drained => Phase::Drained,
-        }
-    }
 }
 
 /// The account of one link's capture.
@@ -98,8 +89,8 @@ pub struct Captures<'a> {
     nonce: u64,
     seen: Vec<u32>,
     round: u32,
-    /// Whether the round under way ends a phase.
-    ending: bool,
+    /// The phase that the round under way leads to.
+    next: Option<Phase>,
     buffer: Vec<u8>,
     reaper: Reaper,
 }
@@ -136,7 +127,7 @@ impl<'a> Captures<'a> {
             nonce,
             seen: vec![0; links.len()],
             round: 0,
-            ending: false,
+            next: None,
             buffer: vec![0; 1 << 16],
             reaper: reaper.clone(),
         })
@@ -145,16 +136,16 @@ impl<'a> Captures<'a> {
     /// Sends a sentinel out of every link and reads until every capture has seen its own, or
     /// until `within` has passed. Sent again while a link has not carried one, since a link that
     /// has just come up drops frames without a word. Tells for each link whether it was seen.
-    /// Where it was seen the link enters the next phase.
-    pub fn end_phase(&mut self, within: Duration) -> Result<Vec<bool>> {
-        self.ending = true;
+    /// Where it was seen the link enters the phase `next`.
+    pub fn end_phase(&mut self, next: Phase, within: Duration) -> Result<Vec<bool>> {
+        self.next = Some(next);
         self.round(within)
     }
 
     /// A round within a phase: when it returns true, everything that the host has sent before has
     /// been read.
     pub fn barrier(&mut self, within: Duration) -> Result<bool> {
-        self.ending = false;
+        self.next = None;
         Ok(self.round(within)?.into_iter().all(|seen| seen))
     }
 
@@ -218,11 +209,20 @@ impl<'a> Captures<'a> {
 
     /// Waits until a frame may be there, at most `within`.
     pub(crate) fn poll(&self, within: Duration) -> Result<()> {
-        let mut fds: Vec<PollFd<'_>> = self
-            .captures
-            .iter()
-            .filter_map(|capture| capture.fd.as_ref())
-            .map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN))
+        self.poll_beside(None, within)
+    }
+
+    /// Waits until a frame may be there, or something may be read from `other`, at most `within`.
+    pub(crate) fn poll_beside(
+        &self,
+        other: Option<BorrowedFd<'_>>,
+        within: Duration,
+    ) -> Result<()> {
+        let captures = self.captures.iter().filter_map(|capture| capture.fd.as_ref());
+        let mut fds: Vec<PollFd<'_>> = captures
+            .map(|fd| fd.as_fd())
+            .chain(other)
+            .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
             .collect();
         let within =
             PollTimeout::try_from(within.max(Duration::from_millis(1))).unwrap_or(PollTimeout::MAX);
@@ -257,8 +257,11 @@ impl<'a> Captures<'a> {
         let bytes = &self.buffer[..received.captured];
         let ours = Sentinel::read(bytes).filter(|s| s.nonce == self.nonce && s.link == at);
         if let Some(sentinel) = ours {
-            if self.ending && sentinel.round == self.round && self.seen[at] < self.round {
-                capture.phase = capture.phase.next();
+            if let Some(next) = self.next
+                && sentinel.round == self.round
+                && self.seen[at] < self.round
+            {
+                capture.phase = next;
             }
             self.seen[at] = self.seen[at].max(sentinel.round);
         }
@@ -322,10 +325,16 @@ impl<'a> Captures<'a> {
     }
 
     /// How many frames of the attempt that are no sentinels the link at place `at` has carried.
-    fn attempted(&self, at: usize) -> usize {
+    pub(crate) fn attempted(&self, at: usize) -> usize {
         let ours =
             |frame: &&Frame| frame.link == at && !frame.sentinel && frame.phase >= Phase::Attempt;
         self.frames.iter().filter(ours).count()
+    }
+
+    /// How many frames that are no sentinels all links together have carried in their phases.
+    pub(crate) fn sent(&self) -> u64 {
+        let of = |capture: &Capture| capture.kept as u64 + capture.tally.beyond;
+        self.captures.iter().map(of).sum()
     }
 
     /// The frames read so far, link by link in the order of the wire.

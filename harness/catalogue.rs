@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use include_dir::{Dir, include_dir};
 
-use crate::plan::{Case, expand};
+use crate::plan::{Case, Product, expand};
 use crate::scenario::{FILE_BYTES_MAX, Scenario, nearest, parse};
 
 static EMBEDDED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/scenarios");
@@ -59,7 +59,7 @@ pub fn select(selectors: &[String]) -> Result<Vec<Case>> {
 
 /// The cases that `selectors` pick, with this product as their sender. Without any, all the traps
 /// for products. A case with another sender cannot be one.
-pub fn select_for(product: &[String], selectors: &[String]) -> Result<Vec<Case>> {
+pub fn select_for(product: &Product, selectors: &[String]) -> Result<Vec<Case>> {
     let cases = pick(selectors, Case::wants_product)?;
     if let Some(other) = cases.iter().find(|case| !case.wants_product()) {
         bail!(

@@ -5,11 +5,13 @@
 //! changes its namespace. When it is dropped, the kernel reclaims all of it.
 
 mod command;
+mod links;
 mod multicast;
 mod netlink;
 mod routes;
 mod sysctl;
 
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
@@ -25,12 +27,12 @@ use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
 use rtnetlink::packet_route::{AddressFamily, route::RouteType};
-use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
+use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth, MulticastGroup};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::host::Left;
 use crate::plan::{Case, Hop, Link, Route, RouteQuery};
-use crate::scenario::{Family, Neighbours, RouteKind};
+use crate::scenario::{Family, LinkState, Neighbours, RouteKind};
 use netlink::Netlink;
 
 pub use sysctl::Baseline;
@@ -43,6 +45,11 @@ pub struct Lab {
     case: Case,
     /// Keeps the host under test a multicast router.
     router: Option<OwnedFd>,
+    baseline: Baseline,
+    /// What each link is now.
+    states: RefCell<Vec<LinkState>>,
+    /// Where links are that were moved away.
+    drawer: Cell<Option<Space>>,
 }
 
 /// One namespace: its descriptor and a conversation with it.
@@ -61,13 +68,22 @@ impl Lab {
             .enable_time()
             .build()
             .context("start a tokio runtime")?;
-        let host = Space::new(&runtime, "the host under test", case.family, baseline)?;
+        let host = Space::new(&runtime, "the host under test", case.settled(), baseline)?;
         let mut gateways = Vec::with_capacity(case.links.len());
         for link in &case.links {
             let name = format!("the gateway of {}", link.name);
-            gateways.push(Space::new(&runtime, &name, case.family, baseline)?);
+            gateways.push(Space::new(&runtime, &name, case.settled(), baseline)?);
         }
-        let lab = Lab { runtime, host, gateways, case: case.clone(), router: None };
+        let lab = Lab {
+            runtime,
+            host,
+            gateways,
+            case: case.clone(),
+            router: None,
+            baseline: baseline.clone(),
+            states: RefCell::new(vec![LinkState::Whole; case.links.len()]),
+            drawer: Cell::new(None),
+        };
         for (link, gateway) in lab.case.links.iter().zip(&lab.gateways) {
             let what = format!("create link {}", link.name);
             lab.host.netlink.create(&lab.runtime, Message::NewLink(veth(link, gateway)), &what)?;
@@ -86,7 +102,7 @@ impl Lab {
         // so no MLD report disturbs the wire, neither at once nor by a timer (addrconf_join_solict
         // and mld_ifc_event in net/ipv6). Permanent neighbours make up for it. Where neighbours are
         // to be learned, the reports are waited for instead.
-        let silent = case.family == Family::V6 && case.neighbours == Neighbours::Permanent;
+        let silent = case.settled() == Family::V6 && case.neighbours == Neighbours::Permanent;
         for (at, link) in case.links.iter().enumerate() {
             self.host.up(&self.runtime, link.index, &link.name, silent)?;
             self.gateways[at].up(&self.runtime, link.index, &link.name, false)?;
@@ -107,13 +123,14 @@ impl Lab {
             self.settle_addresses()?;
         }
         if case.neighbours == Neighbours::Permanent {
-            for link in &case.links {
-                let own = [link.address, link.gateway];
-                let others = case.neighbour_addresses.iter().filter(|a| !own.contains(a));
-                for address in std::iter::once(&link.gateway).chain(others) {
-                    self.host.neighbour(&self.runtime, link, *address, link.far_mac)?;
+            for (at, link) in case.links.iter().enumerate() {
+                for address in self.known_neighbours(at) {
+                    self.host.neighbour(&self.runtime, link, address, link.far_mac)?;
                 }
             }
+        }
+        if let Some(beside) = &case.surroundings.beside {
+            self.raise_beside(beside)?;
         }
         // A preferred source must be in use, and a loopback address is lo's.
         self.host.up(&self.runtime, LOOPBACK, "lo", false)?;
@@ -134,6 +151,14 @@ impl Lab {
             self.router = Some(self.host.inside(|| multicast::open(case))??);
         }
         Ok(())
+    }
+
+    /// The addresses that the host under test knows as neighbours on a link, for good.
+    fn known_neighbours(&self, at: usize) -> Vec<IpAddr> {
+        let link = &self.case.links[at];
+        let own = [link.address, link.gateway];
+        let others = self.case.neighbour_addresses.iter().filter(|a| !own.contains(a));
+        std::iter::once(&link.gateway).chain(others).copied().collect()
     }
 
     /// Waits until every IPv6 address is in use.
@@ -326,7 +351,11 @@ impl Space {
         let netns = netns_rs::get_from_current_thread()
             .map_err(|error| anyhow!("open the namespace of {name}: {error}"))?;
         baseline.settle(family).with_context(|| format!("set the sysctls of {name}"))?;
-        Ok(Space { name: name.to_owned(), netns, netlink: Netlink::open(runtime)? })
+        Ok(Space {
+            name: name.to_owned(),
+            netns,
+            netlink: Netlink::open(runtime, MulticastGroup::Ipv6Ifaddr)?,
+        })
     }
 
     fn inside<T>(&self, action: impl FnOnce() -> T) -> Result<T> {
@@ -341,7 +370,7 @@ impl Space {
         self.netlink.change(runtime, Message::SetLink(message.build()), &what)
     }
 
-    fn address(&self, runtime: &Runtime, link: &Link, address: IpAddr, length: u8) -> Result<()> {
+    fn address_message(link: &Link, address: IpAddr, length: u8) -> AddressMessage {
         let mut message = AddressMessage::default();
         message.header.family = family_of(address);
         message.header.prefix_len = length;
@@ -351,6 +380,11 @@ impl Space {
         if address.is_ipv6() {
             message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
         }
+        message
+    }
+
+    fn address(&self, runtime: &Runtime, link: &Link, address: IpAddr, length: u8) -> Result<()> {
+        let message = Space::address_message(link, address, length);
         let what = format!("add address {address}/{length} to {} in {}", link.name, self.name);
         self.netlink.create(runtime, Message::NewAddress(message), &what)
     }
@@ -374,7 +408,7 @@ impl Space {
         message.attributes.push(NeighbourAttribute::Destination(destination));
         message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
         let what = format!("add neighbour {address} on {} in {}", link.name, self.name);
-        self.netlink.create(runtime, Message::NewNeighbour(message), &what)
+        self.netlink.replace(runtime, Message::NewNeighbour(message), &what)
     }
 
     fn route(&self, runtime: &Runtime, route: &Route, links: &[Link]) -> Result<()> {
@@ -423,7 +457,7 @@ fn unspecified(family: Family) -> IpAddr {
 /// throwaway one. Without root a user namespace has no other user.
 pub(crate) fn try_user_rule() -> Result<()> {
     let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
-    let netlink = Netlink::open(&runtime)?;
+    let netlink = Netlink::open(&runtime, MulticastGroup::Ipv6Ifaddr)?;
     let rule = crate::plan::Rule { uid: Some([1, 1]), table: Some(100), ..Default::default() };
     let message = Message::NewRule(routes::rule_message(&rule, AddressFamily::Inet));
     netlink.create(&runtime, message, "add a rule for user 1")
@@ -440,7 +474,7 @@ pub(crate) fn try_line(line: &str) -> Result<()> {
 pub(crate) fn try_link_kind(kind: &str) -> Result<()> {
     use rtnetlink::packet_route::link::{InfoKind, InfoMacVlan, InfoVlan, InfoVrf, InfoVxlan};
     let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
-    let netlink = Netlink::open(&runtime)?;
+    let netlink = Netlink::open(&runtime, MulticastGroup::Ipv6Ifaddr)?;
     let base = LinkVeth::new("probe-near", "probe-far").index(100).build();
     netlink.create(&runtime, Message::NewLink(base), "create a veth pair")?;
     let of = |kind: InfoKind| {

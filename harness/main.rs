@@ -12,9 +12,10 @@ use std::time::Instant;
 use airtight::batch::{Batch, CannotPrepare};
 use airtight::host::{self, CannotLeave, Left};
 use airtight::init::Step;
-use airtight::plan::Case;
+use airtight::plan::{Case, Product};
 use airtight::probe::{Abilities, kernel_release};
 use airtight::report::{self, human, json, pcapng};
+use airtight::scenario::{Ready, Signal};
 use airtight::suite::{EXIT_CANNOT_RUN, EXIT_USAGE};
 use airtight::trial::{Record, Runner};
 use airtight::verdict::Verdict;
@@ -51,6 +52,14 @@ enum Command {
         /// a scenario's command: {intended.device}, {target}, {port}, {token} ...
         #[arg(last = true)]
         product: Vec<String>,
+        /// Your program goes on running, and is ready when it listens on a TCP port (`port:8080`),
+        /// has printed something (`line:listening`) or made a file (`file:/tmp/{token}`). It is then
+        /// asked, and stopped.
+        #[arg(long, requires = "product", value_parser = ready)]
+        ready: Option<Ready>,
+        /// The signal that stops it; without it, SIGTERM.
+        #[arg(long, requires = "ready", value_parser = signal)]
+        stop: Option<Signal>,
         /// How many trials to make at once; without it, one for each processor.
         #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
         jobs: Option<u16>,
@@ -63,7 +72,8 @@ enum Command {
         #[arg(long)]
         script: bool,
     },
-    /// Makes the catalogue's trials, and prints them as a lookup table in Markdown.
+    /// Makes the catalogue's trials, and prints them as a lookup table in Markdown; of `programs`
+    /// alone, a table of theirs.
     Table {
         /// As for `run`.
         selectors: Vec<String>,
@@ -103,7 +113,8 @@ fn main() -> ExitCode {
     host::begin();
     let arguments = Arguments::parse();
     let done = match arguments.command {
-        Command::Run { selectors, out, format, product, jobs } => {
+        Command::Run { selectors, out, format, product, ready, stop, jobs } => {
+            let product = Product::command(product).going_on(ready, stop);
             let jobs = jobs.and_then(|jobs| NonZeroUsize::new(jobs.into()));
             run(&selectors, &product, out.as_deref(), format, jobs)
         }
@@ -220,14 +231,14 @@ fn first_trial(left: Left) -> Result<(), String> {
 
 fn run(
     selectors: &[String],
-    product: &[String],
+    product: &Product,
     out: Option<&Path>,
     format: Format,
     jobs: Option<NonZeroUsize>,
 ) -> Result<u8> {
-    let cases = match product {
-        [] => catalogue::select(selectors)?,
-        product => catalogue::select_for(product, selectors)?,
+    let cases = match product.is_empty() {
+        true => catalogue::select(selectors)?,
+        false => catalogue::select_for(product, selectors)?,
     };
     if let Some(out) = out {
         fs::create_dir_all(out).with_context(|| format!("create {}", out.display()))?;
@@ -258,7 +269,12 @@ fn records(cases: &[Case]) -> Result<(Vec<Record>, String)> {
 
 fn table(selectors: &[String]) -> Result<u8> {
     let (records, kernel) = records(&catalogue::select(selectors)?)?;
-    say(&report::table::page(&records, &format!("linux-{}", series(&kernel))))?;
+    let host = format!("linux-{}", series(&kernel));
+    let programs = records.iter().all(|record| record.scenario.starts_with("programs/"));
+    say(&match programs {
+        true => report::programs::page(&records, &host),
+        false => report::table::page(&records, &host),
+    })?;
     let mut tally = human::Tally::default();
     records.iter().for_each(|record| tally.add(record.verdict));
     Ok(tally.exit_code())
@@ -318,6 +334,8 @@ struct Printer {
     rootless: bool,
     /// The product on trial, for reruns.
     product: Vec<String>,
+    /// How it is told from one that ends.
+    going_on: String,
     style: human::Style,
     /// Records that came before their turn.
     early: BTreeMap<usize, Record>,
@@ -333,14 +351,15 @@ struct Printer {
 }
 
 impl Printer {
-    fn new(format: Format, rootless: bool, product: &[String], cases: &[Case]) -> Printer {
+    fn new(format: Format, rootless: bool, product: &Product, cases: &[Case]) -> Printer {
         let colour = std::io::stdout().is_terminal()
             && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let bar = std::io::stderr().is_terminal() && matches!(format, Format::Human);
         Printer {
             format,
             rootless,
-            product: product.to_vec(),
+            product: product.words(),
+            going_on: going_on(product),
             style: human::Style { colour },
             early: BTreeMap::new(),
             turn: 0,
@@ -385,6 +404,7 @@ impl Printer {
         if matches!(record.verdict, Verdict::Deviates | Verdict::Stale | Verdict::Inconclusive) {
             let mut rerun = format!("airtight run {}", rerun_selector(&record));
             if !self.product.is_empty() {
+                rerun += &self.going_on;
                 let words: Vec<String> = self.product.iter().map(|word| quoted(word)).collect();
                 rerun += &format!(" -- {}", words.join(" "));
             }
@@ -424,6 +444,36 @@ impl Printer {
         say(&(human::summary(&self.tally, self.started.elapsed()) + "\n"))?;
         Ok(self.tally.exit_code())
     }
+}
+
+/// The options that a product which goes on running was given.
+fn going_on(product: &Product) -> String {
+    let (Some(ready), stop) = (product.is_ready(), product.stops()) else { return String::new() };
+    let ready = match ready {
+        Ready { port: Some(port), .. } => format!("port:{port}"),
+        Ready { line: Some(line), .. } => format!("line:{line}"),
+        Ready { file, .. } => format!("file:{}", file.as_deref().unwrap_or_default()),
+    };
+    format!(" --ready {} --stop {}", quoted(&ready), stop.word())
+}
+
+/// How a program tells that it is ready, as the command line takes it.
+fn ready(text: &str) -> Result<Ready, String> {
+    let own = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    let ready = match text.split_once(':') {
+        Some(("port", port)) => Ready { port: port.parse().ok(), ..Ready::default() },
+        Some(("line", line)) => Ready { line: own(line), ..Ready::default() },
+        Some(("file", file)) => Ready { file: own(file), ..Ready::default() },
+        _ => Ready::default(),
+    };
+    let said = ready != Ready::default() && ready.port != Some(0);
+    said.then_some(ready).ok_or_else(|| "accepted: port:NUMBER, line:TEXT, file:PATH".to_owned())
+}
+
+fn signal(name: &str) -> Result<Signal, String> {
+    let named = Signal::ALL.iter().find(|signal| signal.word() == name);
+    let words = || Signal::ALL.map(Signal::word).join(", ");
+    named.copied().ok_or_else(|| format!("accepted: {}", words()))
 }
 
 /// A word as a shell takes it.

@@ -15,7 +15,7 @@ use crate::scenario::{
 };
 
 pub use attempt::{Approach, Info, MISSING_INDEX, PinCall, Step};
-pub use program::Program;
+pub use program::{Ask, Beside, Body, Function, LinkChange, Product, Program, Surroundings, Task};
 
 /// The port that attempts are made to, or that the socket under test listens on: echo.
 pub const ATTEMPT_PORT: u16 = 7;
@@ -92,6 +92,8 @@ pub struct Case {
     pub judged: Judged,
     /// What is expected.
     pub expect: Expectation,
+    /// What programs find behind the links.
+    pub surroundings: Surroundings,
     /// What the machine must be able to do.
     pub needs: Vec<String>,
     /// The kernels that the case is for.
@@ -115,6 +117,9 @@ pub struct Control {
     pub receiver: IpAddr,
     /// The attempt without its pins, where reception is judged.
     pub twin: Option<Twin>,
+    /// The program's story without the changes of the laboratory, where it must be shown that the
+    /// program would have sent.
+    pub rehearsal: Option<Vec<Step>>,
 }
 
 /// An attempt whose reception is judged, without what holds its sockets.
@@ -341,7 +346,7 @@ pub fn owner(links: &[Link], address: IpAddr) -> String {
 impl Case {
     /// Whether the attempt waits for a timer or a workqueue of the kernel's.
     pub fn waits(&self) -> bool {
-        self.steps.iter().any(|step| matches!(step, Step::Await(_)))
+        self.steps.iter().any(|step| matches!(step, Step::Await(_) | Step::Watch(_)))
     }
 
     /// Whether a gateway's frame is what an answer is expected to, and not a socket's own
@@ -396,7 +401,15 @@ impl Case {
 
     /// Whether a program makes the attempt.
     pub fn runs_program(&self) -> bool {
-        self.steps.iter().any(|step| matches!(step, Step::Run(_)))
+        self.program().is_some()
+    }
+
+    /// The family whose settings silence every wire: IPv6's where it is there at all.
+    pub fn settled(&self) -> Family {
+        match &self.surroundings.beside {
+            Some(_) => Family::V6,
+            None => self.family,
+        }
     }
 
     /// Whether an address is a broadcast address: everybody's, or a link's.

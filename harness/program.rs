@@ -1,36 +1,43 @@
 //! A program as the sender: runs it on a machine that fits the laboratory, and keeps what it says.
 //! It does not know what was captured.
 
+mod function;
 mod machine;
+mod trace;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
-use std::os::fd::OwnedFd;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sha2::{Digest, Sha256};
 
-use crate::plan::Program;
-use machine::{ORDER, Order};
+use crate::plan::{Body, Program, Task};
+use crate::scenario::{Ready, Signal as Stop};
+use machine::{ORDER, Order, Report};
 
 pub use machine::End;
 pub(crate) use machine::live;
+pub use trace::{Trace, TracedCall, TracedSocket};
 
 /// How much of what a program says is kept of each stream, in bytes. The rest is read and counted.
 const SAID_BYTES_MAX: usize = 64 << 10;
 /// Where programs are looked for where our own environment does not say.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// How much of a machine's report is read, in bytes: what is traced is bounded, and much less.
+const REPORT_BYTES_MAX: u64 = 4 << 20;
 /// How long the machine may take to end with its program.
-const GRACE: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(30);
 
 /// What a program did.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -39,6 +46,9 @@ pub struct Ran {
     pub command: Vec<String>,
     /// How it ended.
     pub end: End,
+    /// The signal that it was stopped by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<String>,
     /// The SHA-256 of its file, where it was found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
@@ -46,6 +56,15 @@ pub struct Ran {
     pub stdout: Said,
     /// What it said on standard error.
     pub stderr: Said,
+    /// The calls that decided its way out.
+    #[serde(default)]
+    pub trace: Trace,
+    /// What it has asked the name servers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lookups: Vec<Lookup>,
+    /// What gateways have asked it without an answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unanswered: Vec<String>,
     /// How many of its connections had not ended when the window closed: the kernel may still send
     /// on their behalf.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -54,8 +73,28 @@ pub struct Ran {
     pub micros: u64,
 }
 
+impl Ran {
+    /// Whether the signal that it was stopped by is what ended it.
+    pub fn died_of_its_stop(&self) -> bool {
+        let End::Signalled(signal) = self.end else { return false };
+        let name = Signal::try_from(signal).map(Signal::as_str).ok();
+        name.is_some() && name == self.stopped.as_deref()
+    }
+}
+
 fn is_zero(number: &usize) -> bool {
     *number == 0
+}
+
+/// A question that a name server was asked.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Lookup {
+    /// The name.
+    pub name: String,
+    /// The type of the record: `A`, `AAAA` ...
+    pub kind: String,
+    /// The link that it came by.
+    pub link: String,
 }
 
 /// What a program said on one stream.
@@ -67,58 +106,225 @@ pub struct Said {
     pub bytes: u64,
 }
 
-/// Runs `program`, with `token` in its placeholders' place, in the calling thread's network
-/// namespace. `meanwhile` is called again and again until it has ended, and may wait a little each
-/// time. Errors are ours: what happens to the program is in what is returned.
-pub(crate) fn run(
-    program: &Program,
-    token: &str,
-    mut meanwhile: impl FnMut() -> Result<()>,
-) -> Result<Ran> {
-    let started = Instant::now();
-    let order = order(program, token);
-    let sha256 = find(&order).and_then(|path| digest(&path));
-    let words = order.words.clone();
-    let (ended, end) = mpsc::channel();
-    let (begun, begin) = mpsc::channel();
-    // A thread of its own: its children alone are in the new process namespace, it can start no
-    // other thread any more, and the machine dies with it.
-    let keeper = std::thread::Builder::new().name("program".to_owned());
-    let keeper = keeper.spawn(move || {
-        // Whoever does not listen has given up, and has told why.
-        let _ = ended.send(keep(&order, &begun));
-    });
-    let keeper = keeper.context("start a thread")?;
-    let machine = begin.recv().context("start the program's machine")??;
-    let said = [listen(machine.stdout), listen(machine.stderr)];
-    let deadline = started + Duration::from_millis(program.timeout_ms.into());
-    let mut killed = false;
-    let end = loop {
-        meanwhile()?;
-        match end.try_recv() {
-            Ok(end) => break end?,
-            Err(mpsc::TryRecvError::Disconnected) => return Err(anyhow!("the keeper is gone")),
+/// A program that has been started, in the network namespace of the thread that started it.
+pub(crate) struct Running {
+    words: Vec<String>,
+    sha256: Option<String>,
+    started: Instant,
+    deadline: Instant,
+    hold: Hold,
+    end: mpsc::Receiver<Result<Report>>,
+    ended: Option<Report>,
+    killed: bool,
+    stopped: Option<String>,
+    stdout: Heard,
+    stderr: Heard,
+    /// The file that it makes when it is ready.
+    file: Option<PathBuf>,
+    /// Can be read when it has ended.
+    bell: UnixStream,
+}
+
+/// What rings a bell when it is dropped.
+pub(super) struct Ringer(UnixStream);
+
+impl Drop for Ringer {
+    fn drop(&mut self) {
+        // Not the hangup alone: a program that another thread is starting has copies of all
+        // descriptors for a moment. Whoever does not listen any more needs no bell.
+        let _ = self.0.write_all(&[0]);
+    }
+}
+
+/// How a program is held.
+enum Hold {
+    /// The first process of its machine, and the connection to it.
+    Machine { pid: Pid, wire: UnixStream },
+    /// A thread, which nobody can end.
+    Thread,
+}
+
+impl Running {
+    /// Starts `program`, with `token` in its placeholders' place. Errors are ours: what happens to
+    /// the program is told in the end.
+    pub(crate) fn start(program: &Program, token: &str) -> Result<Running> {
+        let started = Instant::now();
+        let deadline = started + Duration::from_millis(program.timeout_ms.into());
+        let fill = |text: &String| text.replace("{token}", token);
+        let file = program.ready.as_ref().and_then(|ready| ready.file.as_ref());
+        let file = file
+            .map(|file| Path::new(program.directory.as_deref().unwrap_or(".")).join(fill(file)));
+        if let Some(file) = file.as_ref().filter(|file| file.exists()) {
+            bail!("{} is there before the program has started: remove it", file.display());
+        }
+        let (ended, end) = mpsc::channel();
+        let (bell, ringer) = UnixStream::pair().context("make a bell")?;
+        let ringer = Ringer(ringer);
+        let mut running = Running {
+            words: program.body.words().iter().map(fill).collect(),
+            sha256: None,
+            started,
+            deadline,
+            hold: Hold::Thread,
+            end,
+            ended: None,
+            killed: false,
+            stopped: None,
+            stdout: Heard::default(),
+            stderr: Heard::default(),
+            file,
+            bell,
+        };
+        match &program.body {
+            Body::Function(function) => {
+                let task = Task { token: token.to_owned(), ..program.task.clone() };
+                function::start(function.clone(), task, program.fault.clone(), ended, ringer)?;
+            }
+            Body::Unnamed => bail!("nobody has named the product on trial"),
+            Body::Command(_) => {
+                let order = order(program, token);
+                running.sha256 = find(&order).and_then(|path| digest(&path));
+                running.begin(order, ended, ringer)?;
+            }
+        }
+        Ok(running)
+    }
+
+    fn begin(
+        &mut self,
+        order: Order,
+        ended: mpsc::Sender<Result<Report>>,
+        ringer: Ringer,
+    ) -> Result<()> {
+        let (begun, begin) = mpsc::channel();
+        // A thread of its own: its children alone are in the new process namespace, it can start no
+        // other thread any more, and the machine dies with it.
+        let keeper = std::thread::Builder::new().name("program".to_owned());
+        let keeper = keeper.spawn(move || {
+            // Whoever does not listen has given up, and has told why.
+            let _ = ended.send(keep(&order, &begun));
+            drop(ringer);
+        });
+        keeper.context("start a thread")?;
+        let machine = begin.recv().context("start the program's machine")??;
+        self.stdout = Heard::listen(machine.stdout);
+        self.stderr = Heard::listen(machine.stderr);
+        self.hold = Hold::Machine { pid: machine.pid, wire: machine.wire };
+        Ok(())
+    }
+
+    /// Whether it has ended. One that runs for longer than it may is killed.
+    pub(crate) fn ended(&mut self) -> Result<bool> {
+        if self.ended.is_some() {
+            return Ok(true);
+        }
+        match self.end.try_recv() {
+            Ok(report) => {
+                self.ended = Some(report?);
+                return Ok(true);
+            }
+            Err(mpsc::TryRecvError::Disconnected) => bail!("the keeper of the program is gone"),
             Err(mpsc::TryRecvError::Empty) => {}
         }
         let now = Instant::now();
-        if now >= deadline && !killed {
-            // The first process takes all others along.
-            kill(machine.pid, Signal::SIGKILL).context("end the program")?;
-            killed = true;
+        if now >= self.deadline && !self.killed {
+            self.killed = true;
+            match &self.hold {
+                // The first process takes all others along.
+                Hold::Machine { pid, .. } => {
+                    kill(*pid, Signal::SIGKILL).context("end the program")?;
+                }
+                Hold::Thread => {
+                    let end = End::TimedOut;
+                    let trace = Trace::none("the function has not returned");
+                    self.ended = Some(Report { end, trace, said: String::new() });
+                    return Ok(true);
+                }
+            }
         }
-        anyhow::ensure!(now < deadline + GRACE, "the program's machine does not end");
-    };
-    drop(keeper.join());
-    let [stdout, stderr] = said.map(|said| said.recv().unwrap_or_default());
-    Ok(Ran {
-        command: words,
-        end: if killed { End::TimedOut } else { end },
-        sha256,
-        stdout,
-        stderr,
-        unsettled: 0,
-        micros: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
-    })
+        ensure!(now < self.deadline + GRACE, "the program's machine does not end");
+        Ok(false)
+    }
+
+    /// What can be read when it has ended, and how long it may still take.
+    pub(crate) fn bell(&self) -> (BorrowedFd<'_>, Duration) {
+        // A moment behind the deadline, which then has passed for certain.
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        (self.bell.as_fd(), left + Duration::from_millis(1))
+    }
+
+    /// Gives it more time: the laboratory was being changed meanwhile.
+    pub(crate) fn extend(&mut self, by: Duration) {
+        self.deadline += by;
+    }
+
+    /// Whether it was killed because it ran for longer than it may.
+    pub(crate) fn timed_out(&self) -> bool {
+        self.killed
+    }
+
+    /// Whether it says by a line or a file that it is ready. Whether it listens on a port is to be
+    /// asked elsewhere.
+    pub(crate) fn says_ready(&self, ready: &Ready) -> bool {
+        let line = ready.line.as_deref();
+        let said = |line: &str| self.stdout.contains(line) || self.stderr.contains(line);
+        line.is_some_and(said) || self.file.as_ref().is_some_and(|file| file.exists())
+    }
+
+    /// Asks it to end by a signal, unless it has ended.
+    pub(crate) fn stop(&mut self, signal: Stop) -> Result<()> {
+        if !self.ended()? {
+            self.signal(signal)?;
+            self.stopped = Some(signal.word().to_owned());
+        }
+        Ok(())
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&mut self, signal: Stop) -> Result<()> {
+        let Hold::Machine { wire, .. } = &mut self.hold else {
+            bail!("a function cannot be sent a signal");
+        };
+        let number: Signal = signal.word().parse().context("name a signal")?;
+        // A machine that has ended meanwhile needs no signal.
+        let _ = wire.write_all(&[number as u8]);
+        Ok(())
+    }
+
+    /// What it did, once it has ended.
+    pub(crate) fn ran(mut self) -> Result<Ran> {
+        ensure!(self.ended()?, "the program has not ended");
+        let report = self.ended.take().context("the program has not ended")?;
+        let file = self.file.take();
+        // Whatever is left of what told that it was ready must not tell it of the next.
+        file.into_iter().for_each(|file| drop(fs::remove_file(file)));
+        let mut stderr = self.stderr.whole();
+        // What a function says is its error.
+        stderr.bytes += report.said.len() as u64;
+        stderr.text += &report.said;
+        Ok(Ran {
+            command: std::mem::take(&mut self.words),
+            end: if self.killed { End::TimedOut } else { report.end },
+            stopped: self.stopped.take(),
+            sha256: self.sha256.take(),
+            stdout: self.stdout.whole(),
+            stderr,
+            trace: report.trace,
+            lookups: Vec::new(),
+            unanswered: Vec::new(),
+            unsettled: 0,
+            micros: u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
+        })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let (Hold::Machine { pid, .. }, None) = (&self.hold, &self.ended) {
+            // The trial has failed: nothing of the program must outlive it.
+            let _ = kill(*pid, Signal::SIGKILL);
+        }
+    }
 }
 
 fn order(program: &Program, token: &str) -> Order {
@@ -129,74 +335,118 @@ fn order(program: &Program, token: &str) -> Order {
     let mut environment = BTreeMap::from([variable("PATH", PATH), variable("HOME", "/")]);
     environment.extend(program.environment.iter().map(|(name, v)| (name.clone(), fill(v))));
     Order {
-        words: program.words.iter().map(fill).collect(),
+        words: program.body.words().iter().map(fill).collect(),
         environment,
         directory: program.directory.clone(),
         user: program.user,
         input: fill(&program.input),
         resolver: format!("nameserver {}\noptions timeout:1 attempts:1\n", program.resolver),
         hosts: "127.0.0.1 localhost airtight\n::1 localhost\n".to_owned(),
+        fault: program.fault.clone(),
     }
 }
 
 /// A machine that has begun.
 struct Machine {
     pid: Pid,
+    wire: UnixStream,
     stdout: std::process::ChildStdout,
     stderr: std::process::ChildStderr,
 }
 
-/// Starts a machine, and returns how its program ended, once it is over.
-fn keep(order: &Order, begun: &mpsc::Sender<Result<Machine>>) -> Result<End> {
-    let start = || -> Result<(Child, OwnedFd)> {
+/// Starts a machine, and returns what it tells of its program, once that is over.
+fn keep(order: &Order, begun: &mpsc::Sender<Result<Machine>>) -> Result<Report> {
+    let start = || -> Result<(Child, UnixStream)> {
         unshare(CloneFlags::CLONE_NEWPID).context("make a process namespace")?;
-        let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).context("a pipe")?;
+        let (ours, theirs) = UnixStream::pair().context("make a connection")?;
         let mut machine = Command::new("/proc/self/exe");
         machine.env_clear().env(ORDER, serde_json::to_string(order)?);
-        machine.stdin(Stdio::from(write)).stdout(Stdio::piped()).stderr(Stdio::piped());
+        machine.stdin(Stdio::from(OwnedFd::from(theirs)));
+        machine.stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = machine.spawn().context("start the first process of the program's machine")?;
-        Ok((child, read))
+        Ok((child, ours))
     };
-    let (mut child, report) = match start() {
+    let not_started = |why: &str| Report {
+        end: End::NotStarted(why.to_owned()),
+        trace: Trace::none("it was not started"),
+        said: String::new(),
+    };
+    let (mut child, mut wire) = match start() {
         Ok(started) => started,
         Err(error) => {
             // Whoever waits for the beginning is told why there is none.
             let _ = begun.send(Err(error));
-            return Ok(End::NotStarted("the machine was not made".to_owned()));
+            return Ok(not_started("the machine was not made"));
         }
     };
     let mut machine = || -> Result<Machine> {
         Ok(Machine {
             pid: Pid::from_raw(i32::try_from(child.id())?),
+            wire: wire.try_clone().context("take the connection")?,
             stdout: child.stdout.take().context("no standard output")?,
             stderr: child.stderr.take().context("no standard error")?,
         })
     };
     let _ = begun.send(machine());
     child.wait().context("wait for the program's machine")?;
-    let mut text = String::new();
-    fs::File::from(report).take(1 << 16).read_to_string(&mut text).context("read its report")?;
-    if text.is_empty() {
-        return Ok(End::NotStarted("its machine ended without a word".to_owned()));
+    let mut report = Vec::new();
+    // A machine that ends without having read the last signal resets the connection, behind its
+    // report: what has come tells.
+    let read = (&mut wire).take(REPORT_BYTES_MAX).read_to_end(&mut report);
+    match (report.as_slice(), read) {
+        ([], _) => Ok(not_started("its machine ended without a word")),
+        (report, _) => serde_json::from_slice(report)
+            .with_context(|| format!("read its report: {}", String::from_utf8_lossy(report))),
     }
-    serde_json::from_str(&text).with_context(|| format!("read its report: {text}"))
 }
 
-/// Reads a stream to its end, on a thread of its own, and keeps its beginning.
-fn listen(mut stream: impl Read + Send + 'static) -> mpsc::Receiver<Said> {
-    let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || {
-        let (mut kept, mut bytes, mut buffer) = (Vec::new(), 0, vec![0; 1 << 16]);
-        while let Ok(count @ 1..) = stream.read(&mut buffer) {
-            bytes += count as u64;
-            let room = SAID_BYTES_MAX.saturating_sub(kept.len()).min(count);
-            kept.extend_from_slice(&buffer[..room]);
-        }
-        let text = String::from_utf8_lossy(&kept).into_owned();
-        // Whoever does not listen any more does not miss it.
-        let _ = sender.send(Said { text, bytes });
-    });
-    receiver
+/// A stream that is read to its end, on a thread of its own, and of which the beginning is kept.
+#[derive(Clone, Default)]
+struct Heard(Arc<(Mutex<Hearing>, Condvar)>);
+
+#[derive(Default)]
+struct Hearing {
+    kept: Vec<u8>,
+    bytes: u64,
+    listening: bool,
+}
+
+impl Heard {
+    fn listen(mut stream: impl Read + Send + 'static) -> Heard {
+        let heard = Heard::default();
+        heard.hearing().listening = true;
+        let writer = heard.clone();
+        std::thread::spawn(move || {
+            let mut buffer = vec![0; 1 << 16];
+            while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                let mut hearing = writer.hearing();
+                hearing.bytes += count as u64;
+                let room = SAID_BYTES_MAX.saturating_sub(hearing.kept.len()).min(count);
+                hearing.kept.extend_from_slice(&buffer[..room]);
+            }
+            writer.hearing().listening = false;
+            writer.0.1.notify_all();
+        });
+        heard
+    }
+
+    fn hearing(&self) -> MutexGuard<'_, Hearing> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn contains(&self, text: &str) -> bool {
+        let (hearing, text) = (self.hearing(), text.as_bytes());
+        !text.is_empty() && hearing.kept.windows(text.len()).any(|window| window == text)
+    }
+
+    /// All of it, once the stream has ended: with the machine all that could write to it are gone.
+    fn whole(&self) -> Said {
+        let (hearing, ended) = (self.hearing(), &self.0.1);
+        let waited = ended.wait_timeout_while(hearing, GRACE, |hearing| hearing.listening);
+        let (hearing, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let text = String::from_utf8_lossy(&hearing.kept).into_owned();
+        Said { text, bytes: hearing.bytes }
+    }
 }
 
 /// The file that the first word names, as execvp(3) finds it.

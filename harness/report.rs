@@ -7,6 +7,7 @@ pub mod human;
 pub mod json;
 #[cfg(feature = "cli")]
 pub mod pcapng;
+pub mod programs;
 pub mod result;
 pub mod table;
 
@@ -70,6 +71,7 @@ mod sample {
                 unpinned: vec!["uplink".to_owned()],
                 sentinels: both().map(|link| (link, [true; 3])).into(),
                 twin: None,
+                rehearsal: None,
                 quiet: true,
                 drops: both().map(|link| (link, 0)).into(),
                 counters: BTreeMap::from([
@@ -77,7 +79,11 @@ mod sample {
                     ("uplink".to_owned(), Counter { transmitted: Some(2), captured: 2 }),
                 ]),
             },
-            calls: vec![Call { call: "sendto".to_owned(), errno: Some("ENODEV".to_owned()) }],
+            calls: vec![Call {
+                call: "sendto".to_owned(),
+                errno: Some("ENODEV".to_owned()),
+                remark: false,
+            }],
             program: None,
             decisions: Vec::new(),
             pending: Vec::new(),

@@ -8,14 +8,15 @@ mod file;
 mod kernel;
 
 pub use attempt::{
-    Approach, Call, Carries, Case as FileCase, DontRoute, FrameKind, Known, Membership, Only,
-    Outcome, PacketInfo, Pin, Step as FileStep,
+    Approach, Ask, AskKind, Call, Carries, Case as FileCase, DontRoute, Fault, FrameKind, Known,
+    LinkChange, LinkState, Membership, Only, Outcome, PacketInfo, Pin, ProgramStep,
+    Step as FileStep,
 };
 pub(crate) use check::parse_prefix;
 pub use diagnostic::{Diagnostic, Diagnostics, nearest};
 pub use file::{
-    Advertisement, Control, Family, File, Line, Matrix, MulticastRoute, Neighbours, Route,
-    RouteKind, Rule, RuleProtocol, Sender, Transport,
+    Advertisement, Control, Family, File, Line, Matrix, MulticastRoute, Neighbours, Ready, Route,
+    RouteKind, Rule, RuleProtocol, Sender, Signal, Transport, World,
 };
 pub use kernel::KernelRange;
 

@@ -68,6 +68,7 @@ fn sought(case: &Case) -> String {
         }
         Outcome::Silent => "no call is refused, and yet no frame leaves".to_owned(),
         Outcome::Delivered => "the socket receives what is sent to it".to_owned(),
+        Outcome::Kept => format!("no frame leaves by {}", named(false)),
     };
     let source = expect.source.as_ref().map_or_else(String::new, |source| {
         let link = case.links.iter().find(|link| link.name == *source);

@@ -27,8 +27,22 @@ pub struct Call {
     /// The call, as a reader of its manual page knows it.
     pub call: String,
     /// The error that it was given.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub errno: Option<String>,
+    /// Whether it is no call of a socket's, but something else that happened meanwhile.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub remark: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+impl Call {
+    /// Something that happened, which nobody has answered.
+    pub fn remark(words: impl Into<String>) -> Call {
+        Call { call: words.into(), errno: None, remark: true }
+    }
 }
 
 /// What an attempt tells of itself.
@@ -43,6 +57,9 @@ pub struct Attempt {
     /// For a program: what it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub program: Option<Ran>,
+    /// Why the rest of a program's story was not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<String>,
 }
 
 impl Attempt {
@@ -133,20 +150,15 @@ impl<'a> Sender<'a> {
             Step::Close { socket } => self.close(*socket),
             Step::CloseListener { socket } => self.close_listener(*socket),
             Step::Join { socket, group, index } => self.join(*socket, *group, *index),
-            Step::Inject(_) | Step::Route(_) | Step::Await(_) | Step::Run(_) => Some(()),
+            // What is no socket's is made by the trial.
+            _ => Some(()),
         };
         made.is_some()
     }
 
     /// Notes what happened outside of the sender's own calls.
     pub fn remark(&mut self, words: String) {
-        self.attempt.calls.push(Call { call: words, errno: None });
-    }
-
-    /// Notes what a program did.
-    pub fn ran(&mut self, ran: Ran) {
-        self.attempt.tried = true;
-        self.attempt.program = Some(ran);
+        self.attempt.calls.push(Call::remark(words));
     }
 
     /// Notes that a packet was handed to the host under test, which may answer it.
@@ -185,7 +197,7 @@ impl<'a> Sender<'a> {
         };
         // A refused call is a proof that the attempt was made: the kernel has answered it.
         self.attempt.tried |= errno.is_some();
-        self.attempt.calls.push(Call { call, errno });
+        self.attempt.calls.push(Call { call, errno, remark: false });
         value
     }
 

@@ -2,6 +2,7 @@
 //! knows sockets and bytes, nothing of links, frames or outcomes.
 #![expect(unsafe_code, reason = "the one module that speaks to the kernel by raw calls")]
 
+mod seccomp;
 mod xdp;
 
 use std::io;
@@ -10,6 +11,9 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::sys::socket::{SockaddrLike, SockaddrStorage};
 
+pub(crate) use seccomp::{
+    Asked, answer_call, copy_descriptor, listen_for_calls, next_call, number_option,
+};
 pub(crate) use xdp::Xdp;
 
 /// connect(2) to AF_UNSPEC: ends a connection at once, with a RST where one is due, and a listener

@@ -7,6 +7,7 @@ mod inbound;
 mod record;
 mod sabotage;
 mod script;
+mod story;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
@@ -21,9 +22,9 @@ use crate::capture::{Captures, Phase, Reaper, Tally};
 use crate::host::Left;
 use crate::lab::{Baseline, Lab};
 use crate::peer;
-use crate::plan::{ATTEMPT_PORT, Approach, CONTROL_PORT, Case, PinCall, RouteQuery, Step};
+use crate::plan::{ATTEMPT_PORT, Approach, Beside, CONTROL_PORT, Case, PinCall, RouteQuery, Step};
 use crate::scenario::{FrameKind, Transport};
-use crate::sender;
+use crate::sender::{self, Recipe, Sender};
 use crate::verdict::{self, Armed, Arming, Closing, Judgement};
 use crate::world::{self, World};
 use inbound::Inbound;
@@ -34,7 +35,7 @@ pub use sabotage::{AtStage, InsteadOfSender, Sabotage, Scene, Stage};
 
 /// How long a wire may take to carry a sentinel: it takes microseconds on an idle machine, and
 /// what waits for it ends as soon as it comes.
-const SENTINEL_WITHIN: Duration = Duration::from_secs(5);
+const SENTINEL_WITHIN: Duration = Duration::from_secs(10);
 /// How often the two witnesses of a link are read until they agree: a frame that a timer sends between
 /// the one and the other would make them differ.
 const ACCOUNTS_MAX: usize = 5;
@@ -121,6 +122,8 @@ impl Runner {
                 inbound: None,
                 peer_port: 40_000,
                 reaper: &self.reaper,
+                world: None,
+                rehearsed: None,
             }
             .run(sabotage)
         };
@@ -145,14 +148,21 @@ struct Trial<'a> {
     /// The port that the last approach came from: each has its own, so that no answer is another's.
     peer_port: u16,
     reaper: &'a Reaper,
+    /// What programs talk to.
+    world: Option<World>,
+    /// How long the program took in its rehearsal until it had sent something, or longer.
+    rehearsed: Option<Duration>,
 }
 
 impl Trial<'_> {
     fn run(mut self, sabotage: &Sabotage<'_>) -> Result<Record> {
         let case = self.case;
-        let (_sinks, _world) = match case.runs_program() {
-            true => (Vec::new(), Some(self.world()?)),
-            false => (self.sinks()?, None),
+        let _sinks = match case.runs_program() {
+            true => {
+                self.world = Some(self.world()?);
+                Vec::new()
+            }
+            false => self.sinks()?,
         };
         let approached = !case.advertisements.is_empty() || case.provokes();
         if approached {
@@ -178,11 +188,13 @@ impl Trial<'_> {
                 attempt(&Scene { case, lab: self.lab, captures: &mut self.captures, token: &token })
             })?,
             None => {
-                let script = Script { port: ATTEMPT_PORT, token: &token, size: case.size };
+                let script =
+                    Script { port: ATTEMPT_PORT, token: &token, size: case.size, rehearsal: false };
                 self.perform(&case.steps, &script)?
             }
         };
         self.stage(sabotage, Stage::Attempted)?;
+        evidence.revived = self.lab.revive()?;
         self.close(&mut evidence)?;
         let frames = self.captures.into_frames();
         let judgement = match verdict::close(case, &evidence.closing) {
@@ -237,11 +249,21 @@ impl Trial<'_> {
         let addresses = self.case.owned.iter().filter(|address| !link_local(address));
         let addresses: Vec<IpAddr> = addresses.copied().collect();
         for (at, link) in self.case.links.iter().enumerate() {
-            let open = || addresses.iter().try_for_each(|address| sockets.open(*address));
+            let beside = self.case.surroundings.beside.as_ref().filter(|beside| beside.by == at);
+            let own = [link.gateway];
+            let all = addresses.iter().chain(&own).copied().chain(beside.map(|b| b.target));
+            let sinks = &self.case.surroundings.sinks;
+            let v4 = self.case.family.is_v4();
+            let open = || -> Result<()> {
+                all.clone().try_for_each(|address| sockets.open(at, address, sinks))?;
+                if v4 { sockets.open_leases(at, &link.name) } else { Ok(()) }
+            };
             let what = || format!("open the world behind {}", link.name);
             self.lab.inside_gateway(at, open)?.with_context(what)?;
         }
-        sockets.serve(self.case.target)
+        let beside = self.case.surroundings.beside.as_ref().map(|beside| beside.target);
+        let targets = std::iter::once(self.case.target).chain(beside).collect();
+        sockets.serve(targets, &self.case.surroundings, &self.case.links)
     }
 
     /// Arms the trap: every capture alive, the control, every wire quiet.
@@ -252,15 +274,28 @@ impl Trial<'_> {
             let reported = self.captures.await_memberships(SENTINEL_WITHIN)?;
             anyhow::ensure!(reported, "a link has not reported the groups of its addresses");
         }
-        arming.alive = self.captures.end_phase(SENTINEL_WITHIN)?;
+        let first =
+            if case.control.rehearsal.is_some() { Phase::Rehearsal } else { Phase::Control };
+        arming.alive = self.captures.end_phase(first, SENTINEL_WITHIN)?;
         if arming.alive.iter().all(|alive| *alive) {
             self.stage(sabotage, Stage::Alive)?;
             for advertisement in &case.advertisements {
                 let frame = peer::advertisement(&case.links[advertisement.by], advertisement)?;
                 self.inject(advertisement.by, &frame)?;
             }
+            if let Some(rehearsal) = &case.control.rehearsal {
+                let token = self.token("rehearsal");
+                let script =
+                    Script { port: ATTEMPT_PORT, token: &token, size: case.size, rehearsal: true };
+                arming.rehearsal = Some(self.perform(rehearsal, &script)?);
+                let through = self.captures.end_phase(Phase::Control, SENTINEL_WITHIN)?;
+                arming.alive = through;
+            }
             self.control(&mut arming)?;
-            arming.settled = self.captures.end_phase(SENTINEL_WITHIN)?;
+            if let Some(beside) = &case.surroundings.beside {
+                self.control_beside(beside, &mut arming)?;
+            }
+            arming.settled = self.captures.end_phase(Phase::Attempt, SENTINEL_WITHIN)?;
         }
         let armed = verdict::arm(case, &arming, self.captures.frames());
         Ok((arming, armed))
@@ -271,7 +306,7 @@ impl Trial<'_> {
     fn control(&mut self, arming: &mut Arming) -> Result<()> {
         let control = &self.case.control;
         let token = arming.token.clone();
-        let script = Script { port: CONTROL_PORT, token: &token, size: 0 };
+        let script = Script { port: CONTROL_PORT, token: &token, size: 0, rehearsal: false };
         for by in &control.arrives {
             let approach = Approach {
                 by: *by,
@@ -323,6 +358,30 @@ impl Trial<'_> {
         Ok(())
     }
 
+    /// The control of the other family: unpinned, it leaves by the decoy too.
+    fn control_beside(&mut self, beside: &Beside, arming: &mut Arming) -> Result<()> {
+        let recipe = Recipe {
+            family: beside.family,
+            port: CONTROL_PORT,
+            payload: &arming.token,
+            expected: &arming.token,
+            peers: &[],
+            lenient: true,
+            links: &self.case.links,
+            connect_within: Duration::ZERO,
+        };
+        let steps = [
+            Step::Open { socket: 0, transport: Transport::Udp },
+            Step::Send { socket: 0, to: Some(beside.target) },
+        ];
+        let mut sender = Sender::new(recipe, &steps);
+        self.lab.inside_host(|| {
+            steps.iter().all(|step| sender.step(step));
+        })?;
+        arming.beside = Some(sender.finish());
+        Ok(())
+    }
+
     /// The kernel's own word on which way packets take, before the attempt.
     fn decisions(&self) -> Result<Vec<Decision>> {
         let ask = |query: RouteQuery| {
@@ -343,8 +402,10 @@ impl Trial<'_> {
 
     /// Drains the wires and takes the account.
     fn close(&mut self, evidence: &mut record::Evidence) -> Result<()> {
-        evidence.closing =
-            Closing { drained: self.captures.end_phase(SENTINEL_WITHIN)?, ..Closing::default() };
+        evidence.closing = Closing {
+            drained: self.captures.end_phase(Phase::Drained, SENTINEL_WITHIN)?,
+            ..Closing::default()
+        };
         evidence.closing.pending = self.lab.unresolved()?;
         let others = self.lab.others()?;
         evidence.closing.others = others
@@ -379,6 +440,7 @@ fn link_local(address: &IpAddr) -> bool {
 fn phase_word(phase: Phase) -> &'static str {
     match phase {
         Phase::Rising => "rising",
+        Phase::Rehearsal => "rehearsal",
         Phase::Control => "control",
         Phase::Attempt => "attempt",
         Phase::Drained => "drained",

@@ -4,40 +4,39 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use futures_util::{Stream, StreamExt};
 use rtnetlink::packet_core::{
-    ErrorMessage, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST,
-    NetlinkMessage, NetlinkPayload,
+    ErrorMessage, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE,
+    NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
 };
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::AddressAttribute;
 use rtnetlink::sys::AsyncSocket;
-use rtnetlink::{Handle, MulticastGroup};
+use rtnetlink::{Handle, LinkUnspec, MulticastGroup};
 use tokio::runtime::Runtime;
 
-/// The longest that the kernel may take for one request: a lost acknowledgement must not hang us.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// The longest that the kernel may take for one request: a lost acknowledgement must not hang us. On a
+/// machine whose processors are busy with something else it takes seconds for many at once.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// The conversation. It stays in the namespace in which it was opened.
 pub(super) struct Netlink {
     handle: Handle,
-    /// What the kernel tells of IPv6 addresses, where it was asked to.
+    /// What the kernel tells of its own accord.
     news: RefCell<News>,
 }
 
 type News = Box<dyn Stream<Item = NetlinkMessage<RouteNetlinkMessage>> + Unpin>;
 
 impl Netlink {
-    /// Opens a conversation with the calling thread's namespace, and listens for news of IPv6
-    /// addresses.
-    pub(super) fn open(runtime: &Runtime) -> Result<Netlink> {
+    /// Opens a conversation with the calling thread's namespace, and listens for news of `topic`.
+    pub(super) fn open(runtime: &Runtime, topic: MulticastGroup) -> Result<Netlink> {
         let _guard = runtime.enter();
-        let (mut connection, handle, news) =
-            rtnetlink::new_multicast_connection(&[MulticastGroup::Ipv6Ifaddr])
-                .context("open a routing netlink socket")?;
+        let (mut connection, handle, news) = rtnetlink::new_multicast_connection(&[topic])
+            .context("open a routing netlink socket")?;
         let socket = connection.socket_mut().socket_mut();
         socket.set_ext_ack(true).context("ask the kernel for explanations (NETLINK_EXT_ACK)")?;
         runtime.spawn(connection);
@@ -63,6 +62,51 @@ impl Netlink {
         what: &str,
     ) -> Result<()> {
         self.ask(runtime, message, NLM_F_CREATE | NLM_F_APPEND | NLM_F_ACK, what).map(drop)
+    }
+
+    /// Asks for something new, or for the same in the place of what exists.
+    pub(super) fn replace(
+        &self,
+        runtime: &Runtime,
+        message: RouteNetlinkMessage,
+        what: &str,
+    ) -> Result<()> {
+        self.ask(runtime, message, NLM_F_CREATE | NLM_F_REPLACE | NLM_F_ACK, what).map(drop)
+    }
+
+    /// Waits until the device with this index has a carrier, or has none, and the rest of the
+    /// kernel knows. The conversation must be about links.
+    pub(super) fn carrier(
+        &self,
+        runtime: &Runtime,
+        index: u32,
+        wanted: bool,
+        what: &str,
+    ) -> Result<()> {
+        let deadline = Instant::now() + ANSWER_WITHIN;
+        loop {
+            let message = LinkUnspec::new_with_index(index).build();
+            let answer = self.get(runtime, RouteNetlinkMessage::GetLink(message), what)?;
+            if super::links::running(&answer)? == wanted {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                bail!("{what}: not within {ANSWER_WITHIN:?}");
+            }
+            // Whatever is told next may be of this device; asking again tells.
+            let mut news = self.news.borrow_mut();
+            let left = deadline.saturating_duration_since(Instant::now());
+            let told = runtime.block_on(async { tokio::time::timeout(left, news.next()).await });
+            ensure!(!matches!(told, Ok(None)), "{what}: the conversation with the kernel ended");
+        }
+    }
+
+    /// Forgets what has been told until now.
+    pub(super) fn forget_news(&self, runtime: &Runtime) {
+        let mut news = self.news.borrow_mut();
+        let mut next =
+            || runtime.block_on(async { tokio::time::timeout(Duration::ZERO, news.next()).await });
+        while let Ok(Some(_)) = next() {}
     }
 
     /// Asks for a change of something that exists.

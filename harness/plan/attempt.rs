@@ -6,10 +6,11 @@ use toml::Spanned;
 
 use super::address::resolve;
 use super::cell::route;
+use super::program::{Ask, LinkChange};
 use super::{Link, Program, Route};
 use crate::scenario::{
     Approach as FileApproach, Call, DontRoute, Family, FileCase, FileStep, FrameKind, PacketInfo,
-    Pin, Transport,
+    Pin, Signal, Transport,
 };
 
 /// The interface index that no device has.
@@ -147,8 +148,24 @@ pub enum Step {
     Route(Route),
     /// Waits for a frame on this link.
     Await(usize),
-    /// Runs a program, and waits for its end.
-    Run(Program),
+    /// Deletes a route of the host under test.
+    Unroute(Route),
+    /// Changes a link of the host under test.
+    Set(LinkChange),
+    /// Starts a program.
+    Start(Box<Program>),
+    /// Waits until it is ready, or until its first frame has left.
+    UnderWay,
+    /// Sends it a signal.
+    Signal(Signal),
+    /// A gateway opens an exchange with it.
+    Ask(Ask),
+    /// Watches it for so many milliseconds, or until it ends.
+    Watch(u16),
+    /// Stops it, unless it has ended.
+    Stop,
+    /// Waits for its end; one that goes on running is asked, and stopped.
+    End,
 }
 
 impl PinCall {
@@ -220,7 +237,18 @@ impl Step {
             | Step::Close { socket }
             | Step::CloseListener { socket }
             | Step::Join { socket, .. } => Some(socket),
-            Step::Inject(_) | Step::Route(_) | Step::Await(_) | Step::Run(_) => None,
+            Step::Inject(_)
+            | Step::Route(_)
+            | Step::Await(_)
+            | Step::Unroute(_)
+            | Step::Set(_)
+            | Step::Start(_)
+            | Step::UnderWay
+            | Step::Signal(_)
+            | Step::Ask(_)
+            | Step::Watch(_)
+            | Step::Stop
+            | Step::End => None,
         }
     }
 }
@@ -250,11 +278,11 @@ pub(super) struct Names<'a> {
 
 impl Names<'_> {
     // The checks made sure that every name is a link's, and that the family has every address.
-    fn address(&self, text: &Spanned<String>) -> IpAddr {
+    pub(super) fn address(&self, text: &Spanned<String>) -> IpAddr {
         resolve(text.get_ref(), self.links, self.family).unwrap_or(self.target)
     }
 
-    fn link(&self, name: &Spanned<String>) -> usize {
+    pub(super) fn link(&self, name: &Spanned<String>) -> usize {
         self.links.iter().position(|link| &link.name == name.get_ref()).unwrap_or_default()
     }
 
@@ -330,7 +358,7 @@ impl Names<'_> {
         steps
     }
 
-    fn step(&self, socket: usize, transport: Transport, step: &FileStep) -> Vec<Step> {
+    pub(super) fn step(&self, socket: usize, transport: Transport, step: &FileStep) -> Vec<Step> {
         let one = if let Some(pin) = &step.pin {
             return self.pin(socket, transport, pin);
         } else if let Some(to) = &step.connect {
@@ -345,6 +373,9 @@ impl Names<'_> {
         } else if let Some(written) = &step.route {
             let route = route(written.get_ref(), self.links, self.family);
             return route.map(Step::Route).into_iter().collect();
+        } else if let Some(written) = &step.unroute {
+            let route = route(written.get_ref(), self.links, self.family);
+            return route.map(Step::Unroute).into_iter().collect();
         } else if let Some(link) = &step.await_frame {
             Step::Await(self.link(link))
         } else {

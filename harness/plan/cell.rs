@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::attempt::{self, Names};
 use super::label::label;
-use super::program::program;
+use super::program::{self, Words};
 use super::{
     Advertisement, Case, Control, Expectation, Hop, Judged, Line, Link, PinCall, Role, Route, Rule,
     Step, Twin, Waiver, address, owner,
@@ -37,10 +37,10 @@ pub(super) fn cell(
         .map(|l| file.intended.iter().any(|i| i.get_ref() == l.get_ref()))
         .collect();
     let target = address::target(family);
-    let steps = match program(scenario, case, &links, &intended, family, target) {
-        Some(program) => vec![Step::Run(program)],
-        None => Names { links: &links, family, transport, target }.steps(case),
-    };
+    let names = Names { links: &links, family, transport, target };
+    let words = Words { links: &links, intended: &intended, family, target };
+    let steps = program::story(scenario, case, &words, &names);
+    let steps = steps.unwrap_or_else(|| names.steps(case));
     let control = control(scenario, case, &steps, &links, family, transport);
     let played = played(&steps, &links);
     let mut used = destinations(&steps, &control);
@@ -73,9 +73,9 @@ pub(super) fn cell(
         refs: file.refs.clone(),
         heading: file.heading.clone(),
         name: case.name.get_ref().clone(),
-        pin: match steps.as_slice() {
-            [Step::Run(program)] => program.words.join(" "),
-            steps => label(steps, &links, &intended),
+        pin: match steps.iter().any(|step| matches!(step, Step::Start(_))) {
+            true => program::written(scenario, case).join(" "),
+            false => label(&steps, &links, &intended),
         },
         family,
         transport,
@@ -107,13 +107,14 @@ pub(super) fn cell(
         link_local: link_local(&steps, &used),
         target,
         control,
-        role: role(case),
+        role: role(case, &steps),
         steps,
         size: case.size.as_ref().map_or(0, |size| usize::from(*size.get_ref())),
         judged: if case.judges_reception() { Judged::Reception } else { Judged::WayOut },
         expect: expectation(case, &links, family),
         needs: needs.collect(),
         kernel: range(&file.kernel).and(range(&case.kernel)),
+        surroundings: program::surroundings(scenario, &links, family),
         known: case.known.as_ref().map(|known| {
             let Known { outcome, until } = known.get_ref();
             Waiver { outcome: *outcome, until: until.clone() }
@@ -123,8 +124,10 @@ pub(super) fn cell(
     }
 }
 
-fn role(case: &FileCase) -> Role {
-    if !case.steps.is_empty() {
+fn role(case: &FileCase, steps: &[Step]) -> Role {
+    if steps.iter().any(|step| matches!(step, Step::Start(_))) {
+        Role::Sends
+    } else if !case.steps.is_empty() {
         Role::Script
     } else if case.inject.is_some() {
         Role::Receives
@@ -204,6 +207,8 @@ fn control(
             steps,
             receives: case.unpinned.as_ref().is_none_or(|o| *o.get_ref() != Outcome::Refused),
         }),
+        rehearsal: (*case.expect.get_ref() == Outcome::Kept && case.fault.is_none())
+            .then(|| program::rehearsal(steps)),
     }
 }
 
@@ -233,6 +238,12 @@ fn destinations(steps: &[Step], control: &Control) -> BTreeSet<IpAddr> {
             }
             Step::Inject(approach) => {
                 used.insert(approach.from);
+            }
+            Step::Ask(ask) => {
+                used.insert(ask.from);
+            }
+            Step::Start(program) => {
+                used.insert(program.resolver);
             }
             _ => {}
         }

@@ -7,18 +7,25 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, sethostname};
 use serde::{Deserialize, Serialize};
+
+use super::trace::{Notes, Trace, Tracer};
+use crate::scenario::Fault;
+use crate::sys;
 
 /// The variable of the environment that holds the order.
 pub(crate) const ORDER: &str = "AIRTIGHT_INSIDE";
@@ -42,6 +49,17 @@ pub(crate) struct Order {
     pub(crate) resolver: String,
     /// What stands in /etc/hosts.
     pub(crate) hosts: String,
+    /// What its pins are refused with.
+    pub(crate) fault: Fault,
+}
+
+/// What the first process tells when its program has ended.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Report {
+    pub(crate) end: End,
+    pub(crate) trace: Trace,
+    /// What a function that failed says.
+    pub(crate) said: String,
 }
 
 /// How a program ended.
@@ -56,6 +74,8 @@ pub enum End {
     NotStarted(String),
     /// It ran for longer than it may.
     TimedOut,
+    /// A function panicked, with these words.
+    Panicked(String),
 }
 
 /// Where the process was started as a machine's first, does that and ends.
@@ -64,21 +84,30 @@ pub(crate) fn live() {
     let Some(order) = std::env::var_os(ORDER) else { return };
     let parsed = serde_json::from_str::<Order>(&order.to_string_lossy());
     let Ok(order) = parsed else { std::process::exit(70) };
-    let told = tell(&end(&order));
+    let told = wire().and_then(|wire| tell(&wire, &end(&order, &wire)));
     std::process::exit(if told.is_ok() { 0 } else { 71 });
 }
 
-/// Standard input is the pipe to whoever waits: the one descriptor that can be passed on without
-/// the program inheriting it.
-fn tell(end: &End) -> Result<()> {
-    let pipe = std::io::stdin().as_fd().try_clone_to_owned().context("take the pipe")?;
-    Ok(fs::File::from(pipe).write_all(serde_json::to_string(end)?.as_bytes())?)
+/// Standard input is the connection to whoever waits: the one descriptor that can be passed on
+/// without the program inheriting it.
+fn wire() -> Result<UnixStream> {
+    let wire = std::io::stdin().as_fd().try_clone_to_owned().context("take the connection")?;
+    Ok(UnixStream::from(wire))
 }
 
-fn end(order: &Order) -> End {
-    match prepare(order).and_then(|()| run(order)) {
-        Ok(end) => end,
-        Err(error) => End::NotStarted(format!("{error:#}")),
+fn tell(mut wire: &UnixStream, report: &Report) -> Result<()> {
+    Ok(wire.write_all(serde_json::to_string(report)?.as_bytes())?)
+}
+
+fn end(order: &Order, wire: &UnixStream) -> Report {
+    let none = || Trace::none("it was not started");
+    match prepare(order).and_then(|()| run(order, wire)) {
+        Ok(report) => report,
+        Err(error) => Report {
+            end: End::NotStarted(format!("{error:#}")),
+            trace: none(),
+            said: String::new(),
+        },
     }
 }
 
@@ -112,12 +141,71 @@ fn prepare(order: &Order) -> Result<()> {
     sethostname(HOSTNAME).context("name the machine")
 }
 
-fn run(order: &Order) -> Result<End> {
+fn run(order: &Order, wire: &UnixStream) -> Result<Report> {
+    let (child, notes) = start(order)?;
+    let own = Pid::from_raw(i32::try_from(child.id())?);
+    let asked = wire.try_clone().context("take the connection")?;
+    // Ends with the process.
+    std::thread::spawn(move || pass_on(asked, own));
+    let end = loop {
+        match waitpid(None::<Pid>, None).context("wait for the program")? {
+            WaitStatus::Exited(pid, code) if pid == own => break End::Exited(code),
+            WaitStatus::Signaled(pid, signal, _) if pid == own => {
+                break End::Signalled(signal as i32);
+            }
+            // What the program has left behind is reaped.
+            _ => {}
+        }
+    };
+    let trace = match notes {
+        Ok(notes) => Notes::trace(&notes),
+        Err(why) => Trace::none(why),
+    };
+    Ok(Report { end, trace, said: String::new() })
+}
+
+/// Sends the program the signals that whoever waits asks for, a byte each.
+fn pass_on(mut wire: UnixStream, program: Pid) {
+    let mut byte = [0];
+    while let Ok(1) = wire.read(&mut byte) {
+        if let Ok(signal) = Signal::try_from(i32::from(byte[0])) {
+            // A program that has ended meanwhile needs no signal.
+            let _ = kill(program, signal);
+        }
+    }
+}
+
+type Noting = Result<Arc<Mutex<Notes>>, String>;
+
+/// Starts the program from a thread of its own, which alone asks before it calls: a filter is
+/// inherited, and the first process must answer.
+fn start(order: &Order) -> Result<(Child, Noting)> {
+    std::thread::scope(|scope| {
+        let starter = scope.spawn(|| -> Result<(Child, Noting)> {
+            let notes = match sys::listen_for_calls() {
+                Ok(listener) => {
+                    let (tracer, notes) = Tracer::new(listener, order.fault.clone());
+                    std::thread::spawn(move || tracer.answer());
+                    Ok(notes)
+                }
+                Err(error) => Err(format!("seccomp(2): {error}")),
+            };
+            if let (Err(why), true) = (&notes, order.fault != Fault::default()) {
+                anyhow::bail!("its pins cannot be refused here: {why}");
+            }
+            Ok((spawn(order)?, notes))
+        });
+        starter.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the starter panicked")))
+    })
+}
+
+fn spawn(order: &Order) -> Result<Child> {
     let Some((program, arguments)) = order.words.split_first() else {
-        return Ok(End::NotStarted("the command line is empty".to_owned()));
+        anyhow::bail!("the command line is empty");
     };
     let mut command = Command::new(program);
     command.args(arguments).env_clear().envs(&order.environment).stdin(Stdio::piped());
+    command.process_group(0);
     if let Some(directory) = &order.directory {
         command.current_dir(directory);
     }
@@ -130,15 +218,5 @@ fn run(order: &Order) -> Result<End> {
         // A program need not read what it is given.
         std::thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
     }
-    let own = i32::try_from(child.id())?;
-    loop {
-        match waitpid(None::<Pid>, None).context("wait for the program")? {
-            WaitStatus::Exited(pid, code) if pid.as_raw() == own => return Ok(End::Exited(code)),
-            WaitStatus::Signaled(pid, signal, _) if pid.as_raw() == own => {
-                return Ok(End::Signalled(signal as i32));
-            }
-            // What the program has left behind is reaped.
-            _ => {}
-        }
-    }
+    Ok(child)
 }

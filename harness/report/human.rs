@@ -138,7 +138,7 @@ fn brief(record: &Record) -> String {
     let more = match observed.outcome {
         Outcome::Leaked => observed.through.join(","),
         Outcome::Refused => observed.errno.clone().unwrap_or_default(),
-        Outcome::Contained | Outcome::Silent | Outcome::Delivered => String::new(),
+        Outcome::Contained | Outcome::Silent | Outcome::Delivered | Outcome::Kept => String::new(),
     };
     safe(format!("{mark}{} {more}", observed.outcome.word()).trim_end())
 }
@@ -195,11 +195,16 @@ pub fn failure(record: &Record, rerun: &str, style: Style) -> String {
         }
     }
     for call in &record.calls {
-        let answer = call.errno.as_deref().unwrap_or("granted");
-        text += &format!("  {}: {}\n", safe(&call.call), safe(answer));
+        let answer = match (&call.errno, call.remark) {
+            (Some(errno), _) => format!(": {}", safe(errno)),
+            (None, false) => ": granted".to_owned(),
+            (None, true) => String::new(),
+        };
+        text += &format!("  {}{answer}\n", safe(&call.call));
     }
     if let Some(ran) = &record.program {
         text += &program(ran);
+        text += &traced(record, ran);
     }
     text + &format!("  {}\n  rerun: {}\n", controls(record), safe(rerun))
 }
@@ -298,12 +303,58 @@ pub(super) fn program(ran: &Ran) -> String {
         End::Signalled(signal) => format!("ended by signal {signal}"),
         End::NotStarted(why) => format!("not started: {why}"),
         End::TimedOut => "did not end in its time, and was killed".to_owned(),
+        End::Panicked(words) => format!("panicked: {words}"),
     };
     let mut text = format!("  {}: {}\n", safe(&ran.command.join(" ")), safe(&end));
     let said = ran.stdout.text.lines().chain(ran.stderr.text.lines());
     for line in said.filter(|line| !line.trim().is_empty()).take(LINES_SHOWN) {
         let cut: String = line.chars().take(LINE_SHOWN).collect();
         text += &format!("    {}\n", safe(&cut));
+    }
+    text
+}
+
+/// The calls that decided a program's way out, a socket a line, and of a leak the route that took it
+/// and the call that is missing.
+pub(super) fn traced(record: &Record, ran: &Ran) -> String {
+    let mut text = String::new();
+    let leaked = record.observed.as_ref().is_some_and(|o| o.outcome == Outcome::Leaked);
+    if let (true, Some(decision)) = (leaked, record.decisions.first()) {
+        text += &format!("  {}: {}\n", safe(&decision.query), safe(&decision.answer));
+    }
+    let mut unheld = false;
+    for socket in ran.trace.sockets.iter().take(LINES_SHOWN) {
+        let words = socket.calls.iter().map(|call| {
+            let mut words = call.call.clone();
+            words += &call.refused.as_ref().map_or_else(String::new, |e| format!(" refused {e}"));
+            words += &call.held.as_ref().map_or_else(String::new, |by| format!(" held by {by}"));
+            words + &if call.times > 1 { format!(" x {}", call.times) } else { String::new() }
+        });
+        let words: Vec<String> = words.collect();
+        unheld |= socket.calls.iter().any(|call| {
+            call.held
+                .as_ref()
+                .is_some_and(|held| !held.split(", ").any(|by| by.starts_with("device")))
+        });
+        let line = format!("{} by {}: {}", socket.kind, socket.process, words.join("; "));
+        text += &format!("    {}\n", safe(&line));
+    }
+    if ran.trace.sockets.len() > LINES_SHOWN {
+        text += &format!("    ... and {} more sockets\n", ran.trace.sockets.len() - LINES_SHOWN);
+    }
+    if let Some(why) = &ran.trace.untraced {
+        text += &format!("    its calls were not traced: {}\n", safe(why));
+    }
+    for lookup in ran.lookups.iter().take(LINES_SHOWN) {
+        let words = format!("{} {} asked by {}", lookup.name, lookup.kind, lookup.link);
+        text += &format!("    {}\n", safe(&words));
+    }
+    if let (true, true, Some(link)) = (leaked, unheld, record.intended.first()) {
+        text += &format!(
+            "  missing before it sends: setsockopt(SOL_SOCKET, SO_BINDTODEVICE, \"{}\"), on \
+             each socket that no device holds\n",
+            safe(link)
+        );
     }
     text
 }

@@ -84,7 +84,7 @@ fn transport(record: &Record) -> &str {
     record.cell.get("transport").map(String::as_str).unwrap_or_default()
 }
 
-fn family(record: &Record) -> &str {
+pub(super) fn family(record: &Record) -> &str {
     record.cell.get("family").map(String::as_str).unwrap_or_default()
 }
 
@@ -214,7 +214,7 @@ fn merged<'a>(
 }
 
 /// A trial in a word. What was not proved cannot be overlooked.
-fn word(record: &Record) -> String {
+pub(super) fn word(record: &Record) -> String {
     match record.verdict {
         Verdict::Deviates | Verdict::Stale => return "⚠ DEVIATES".to_owned(),
         Verdict::Inconclusive => return "⚠ INCONCLUSIVE".to_owned(),
@@ -229,6 +229,7 @@ fn word(record: &Record) -> String {
         }
         Outcome::Contained => "contained".to_owned(),
         Outcome::Delivered => "heard".to_owned(),
+        Outcome::Kept => "kept".to_owned(),
         Outcome::Silent => "silent".to_owned(),
         Outcome::Refused => match &observed.errno {
             Some(errno) => errno.clone(),
@@ -238,7 +239,7 @@ fn word(record: &Record) -> String {
 }
 
 /// A word that leads to the line of its expectation.
-fn link(word: &str, record: &Record) -> String {
+pub(super) fn link(word: &str, record: &Record) -> String {
     let (path, line) = record.place.rsplit_once(':').unwrap_or((&record.place, "1"));
     format!("[{}](../{path}#L{line})", escape(word))
 }
@@ -325,7 +326,7 @@ fn rows(records: &[Record]) -> String {
 }
 
 /// Text of a scenario, with whatever Markdown or HTML would interpret spelled out.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let plain = super::human::safe(text);
     let mut escaped = String::with_capacity(plain.len());
     for c in plain.chars() {

@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::file::{Family, Route, Transport};
+use super::file::{Family, Route, Signal, Transport};
 
 /// A case: one pin, or steps, and one expectation.
 #[derive(Clone, Debug, Deserialize)]
@@ -50,8 +50,12 @@ pub struct Case {
     /// The command line that makes the attempt, in place of the sender's.
     #[cfg_attr(feature = "cli", schemars(with = "Option<Vec<String>>"))]
     pub command: Option<Spanned<Vec<String>>>,
+    /// The errors that the program's pins are refused with.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<Fault>"))]
+    pub fault: Option<Spanned<Fault>>,
     /// What is expected: `contained`, `leaked`, `refused` or `silent`; where reception is judged
-    /// `delivered` or `refused`.
+    /// `delivered` or `refused`; of a program whose laboratory changes, or whose pins are refused,
+    /// `kept`.
     #[cfg_attr(feature = "cli", schemars(with = "Outcome"))]
     pub expect: Spanned<Outcome>,
     /// With `leaked`: the decoy that the frames are expected on.
@@ -89,6 +93,19 @@ pub struct Case {
     /// A waiver: what is observed instead, and the link to what will mend it. Strict both ways.
     #[cfg_attr(feature = "cli", schemars(with = "Option<Known>"))]
     pub known: Option<Spanned<Known>>,
+}
+
+/// Errors that a program's calls are given in place of the kernel's answer, by a seccomp filter
+/// (seccomp_unotify(2)). A program that makes none of these calls proves nothing.
+#[derive(Clone, Debug, Default, Deserialize, serde::Serialize, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Fault {
+    /// The error, by its name in errno(3), of every setsockopt(2) that holds a socket to a link:
+    /// SO_BINDTODEVICE, SO_BINDTOIFINDEX, SO_MARK, IP_UNICAST_IF, IP_MULTICAST_IF and IPv6's.
+    pub setsockopt: Option<String>,
+    /// The error of every bind(2) to an IPv4 or IPv6 address.
+    pub bind: Option<String>,
 }
 
 /// What holds a socket to a link. Pins compose: they are applied in the order in which they are
@@ -216,11 +233,104 @@ pub struct Step {
     /// Adds a route to the host under test.
     #[cfg_attr(feature = "cli", schemars(with = "Option<Route>"))]
     pub route: Option<Spanned<Route>>,
+    /// What becomes of the program that makes the attempt. A script of a program has these,
+    /// `signal`, `set`, `route`, `unroute`, `ask`, `watch` and `await`.
+    pub program: Option<ProgramStep>,
+    /// Sends the program a signal, and goes on.
+    pub signal: Option<Signal>,
+    /// Changes a link of the host under test.
+    pub set: Option<LinkChange>,
+    /// Deletes a route of the host under test, written as it was added.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<Route>"))]
+    pub unroute: Option<Spanned<Route>>,
+    /// A gateway opens an exchange with the program.
+    pub ask: Option<Ask>,
+    /// Watches the program for this many milliseconds, at most 5,000, or until it ends.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<u16>"))]
+    pub watch: Option<Spanned<u16>>,
     /// Waits for a frame that leaves by this link, sent by a timer or a workqueue of the kernel's;
     /// at most 2.5 s.
     #[serde(rename = "await")]
     #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
     pub await_frame: Option<Spanned<String>>,
+}
+
+/// What becomes of a program.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum ProgramStep {
+    /// It is started. Without this step: before the first.
+    Start,
+    /// It is waited for until it is ready; one that does not tell, until its first frame has left, and
+    /// the world then keeps its answers back until the changes that follow are made.
+    UnderWay,
+    /// It is stopped by its signal, unless it has ended.
+    Stop,
+    /// It is waited for until it ends; one that has `ready` is asked, and stopped. Without this
+    /// step, and without `stop`: behind the last.
+    End,
+}
+
+/// A change of a link.
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct LinkChange {
+    /// The link.
+    #[cfg_attr(feature = "cli", schemars(with = "String"))]
+    pub link: Spanned<String>,
+    /// What it becomes.
+    pub to: LinkState,
+}
+
+/// What a link of the host under test can be.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum LinkState {
+    /// Administratively down: the kernel takes its routes away.
+    Down,
+    /// Up and without a carrier: its far end is down.
+    Unplugged,
+    /// Without the addresses that the laboratory gave it, and so without their routes.
+    Bare,
+    /// Not there: its device is in another namespace.
+    Gone,
+    /// As the scenario has it: there, up, with its addresses, neighbours and routes.
+    Whole,
+}
+
+/// How a gateway opens an exchange with a program.
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Ask {
+    /// The link by which it arrives, at the host's address on it.
+    #[cfg_attr(feature = "cli", schemars(with = "String"))]
+    pub by: Spanned<String>,
+    /// What it is.
+    pub what: AskKind,
+    /// The port. Without it: the one that the program is ready on.
+    pub port: Option<u16>,
+    /// Where it comes from: an address that gateways own. Without it: `{target}`.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    pub from: Option<Spanned<String>>,
+}
+
+/// What a gateway asks.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum AskKind {
+    /// A TCP connection with an HTTP request, which must be answered.
+    Request,
+    /// A UDP datagram, which must be answered.
+    Datagram,
+    /// A TCP connection and a UDP datagram to a port where nobody need listen.
+    Scan,
+    /// An ICMP or ICMPv6 echo request.
+    Ping,
 }
 
 /// A call of a socket.
@@ -332,6 +442,10 @@ pub enum Outcome {
     Silent,
     /// The injected packet reached the socket.
     Delivered,
+    /// Only ever expected: no frame on a link that is not intended, whether `contained`, `refused`
+    /// or `silent`. That the program would have sent must be shown: by a rehearsal, the same
+    /// without the changes, or by a pin that was refused.
+    Kept,
 }
 
 /// What the contained frames are.
@@ -384,6 +498,7 @@ impl Outcome {
             Outcome::Refused => "refused",
             Outcome::Silent => "silent",
             Outcome::Delivered => "delivered",
+            Outcome::Kept => "kept",
         }
     }
 }

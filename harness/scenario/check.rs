@@ -33,6 +33,7 @@ pub(super) fn check(file: &File) -> Vec<Fault> {
     checker.head();
     checker.lab();
     checker.sender();
+    checker.world();
     checker.control();
     checker.matrix();
     checker.cases();
@@ -195,7 +196,7 @@ impl<'a> Checker<'a> {
             let cells = self.cells(case);
             self.needs(&case.needs);
             self.kernel(case.kernel.as_ref());
-            let program = self.program(case);
+            let program = self.program(case, &cells);
             if !program {
                 self.attempt(case, &cells);
                 self.story(case, &cells);

@@ -77,6 +77,9 @@ pub struct File {
     pub kernel: Option<Spanned<String>>,
     /// A program that makes the attempts, in place of airtight's own sockets.
     pub sender: Option<Sender>,
+    /// What a program finds behind the links, beside echo, HTTP, NTP and names.
+    #[serde(default)]
+    pub world: World,
     /// The experiment that arms the trap. Mandatory: without it silence would prove nothing.
     pub control: Control,
     /// The axes on which the claim is the same. Every case is tried in every cell.
@@ -292,6 +295,77 @@ pub struct Sender {
     /// How long it may run, in milliseconds, at most 600,000. Without it: 10,000.
     #[cfg_attr(feature = "cli", schemars(with = "Option<u32>"))]
     pub timeout_ms: Option<Spanned<u32>>,
+    /// For a program that goes on running: how it tells that it is ready. A product on trial brings
+    /// its own.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<Ready>"))]
+    pub ready: Option<Spanned<Ready>>,
+    /// The signal that a program that goes on running is stopped by. Without it: `SIGTERM`.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<Signal>"))]
+    pub stop: Option<Spanned<Signal>>,
+}
+
+/// How a program tells that it is ready: one of these.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Ready {
+    /// It listens on this TCP port. A gateway's `ask` goes there.
+    pub port: Option<u16>,
+    /// It prints this, on either stream.
+    pub line: Option<String>,
+    /// This file appears. It must not be there before; `{token}` makes a name that nobody has.
+    pub file: Option<String>,
+}
+
+/// A signal that asks a program to end (signal(7)).
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Signal {
+    /// SIGHUP.
+    SigHup,
+    /// SIGINT.
+    SigInt,
+    /// SIGKILL: what the kernel sends for a program that had no time to say anything.
+    SigKill,
+    /// SIGQUIT.
+    SigQuit,
+    /// SIGTERM.
+    #[default]
+    SigTerm,
+    /// SIGUSR1.
+    SigUsr1,
+    /// SIGUSR2.
+    SigUsr2,
+}
+
+/// What a program finds behind every link: at the target and the other addresses that gateways own,
+/// echo (port 7), a sink (9), names (53), HTTP (80) and NTP (123), the same on every link, so that
+/// only the capture can tell which way an answer came.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct World {
+    /// More TCP and UDP ports that accept anything and say nothing.
+    #[serde(default)]
+    #[cfg_attr(feature = "cli", schemars(with = "Vec<u16>"))]
+    pub sink: Vec<Spanned<u16>>,
+    /// What the name server says, by name: an address, a placeholder such as `{elsewhere}`, or
+    /// `nxdomain`. Every other name is the target's.
+    #[serde(default)]
+    #[cfg_attr(feature = "cli", schemars(with = "BTreeMap<String, String>"))]
+    pub names: BTreeMap<String, Spanned<String>>,
+    /// Where the name server is. Without it: `{target}`.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    pub resolver: Option<Spanned<String>>,
+    /// The links behind which everything answers 300 ms late.
+    #[serde(default)]
+    #[cfg_attr(feature = "cli", schemars(with = "Vec<String>"))]
+    pub slow: Vec<Spanned<String>>,
+    /// The decoy by which the other address family is reachable too: the names have both kinds of
+    /// addresses, and an unpinned sender of that family must leave by it.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    pub beside: Option<Spanned<String>>,
 }
 
 /// The experiment that arms the trap.
@@ -368,6 +442,32 @@ pub enum Transport {
     /// An AF_XDP socket that sends: whole frames, by the link that bind(2) by `address` names
     /// (Documentation/networking/af_xdp.rst).
     Xdp,
+}
+
+impl Signal {
+    /// Every signal that stops a program.
+    pub const ALL: [Signal; 7] = [
+        Signal::SigHup,
+        Signal::SigInt,
+        Signal::SigKill,
+        Signal::SigQuit,
+        Signal::SigTerm,
+        Signal::SigUsr1,
+        Signal::SigUsr2,
+    ];
+
+    /// Its name in signal(7).
+    pub fn word(self) -> &'static str {
+        match self {
+            Signal::SigHup => "SIGHUP",
+            Signal::SigInt => "SIGINT",
+            Signal::SigKill => "SIGKILL",
+            Signal::SigQuit => "SIGQUIT",
+            Signal::SigTerm => "SIGTERM",
+            Signal::SigUsr1 => "SIGUSR1",
+            Signal::SigUsr2 => "SIGUSR2",
+        }
+    }
 }
 
 impl Family {

@@ -257,7 +257,16 @@ impl<'a> Writer<'a> {
                 Some(vec![format!("run({})", all.join(", "))])
             }
             Step::Await(link) => Some(vec![format!("await_frame({link})")]),
-            Step::Run(program) => Some(vec![self.program(program)]),
+            Step::Start(program) => Some(vec![self.program(program)]),
+            // What happens to a program meanwhile, a script cannot tell: see `story`.
+            Step::Unroute(_)
+            | Step::Set(_)
+            | Step::UnderWay
+            | Step::Signal(_)
+            | Step::Ask(_)
+            | Step::Watch(_)
+            | Step::Stop
+            | Step::End => None,
         };
         lines.unwrap_or_default().join("\n")
     }
@@ -270,7 +279,7 @@ impl<'a> Writer<'a> {
             }
             None => python(word),
         };
-        let words: Vec<String> = program.words.iter().map(word).collect();
+        let words: Vec<String> = program.body.words().iter().map(word).collect();
         format!("run({})", words.join(", "))
     }
 

@@ -283,9 +283,21 @@ fn explain_tells_the_claim_the_decision_and_the_frame() {
 #[test]
 fn a_product_is_put_through_the_traps() {
     let pinned = ["run", "--", "sh", "-c", PINNED, "sh", "{intended.device}", "{target}"];
-    fails_with(0, &pinned, &["13 conform"]);
+    fails_with(0, &pinned, &["41 conform"]);
     let careless = ["run", "--", "sh", "-c", PINNED, "sh", "lo", "{target}"];
     fails_with(1, &careless, &["0 conform", "rerun: airtight run product/", "-- sh -c"]);
+    // The message says which call is missing, and which route took it.
+    let words = [
+        "held by nothing",
+        "missing before it sends: setsockopt(SOL_SOCKET, SO_BINDTODEVICE",
+        "ip route get",
+    ];
+    let unpinned = ["run", "product/better-metric", "--", "sh", "-c", UNPINNED, "sh", "{target}"];
+    fails_with(1, &unpinned, &words);
+    let daemon = ["run", "product/better-metric", "--ready", "port:8080", "--", "socat"];
+    let listen = ["TCP6-LISTEN:8080,fork,so-bindtodevice={intended.device}", "EXEC:cat"];
+    fails_with(0, &[&daemon[..], &listen].concat(), &["2 conform"]);
+    fails_with(2, &["run", "--ready", "soon", "--", "true"], &["accepted: port:NUMBER"]);
     // A program that does nothing has not kept to anything.
     fails_with(1, &["run", "--", "true"], &["expected contained, got silent", "0 conform"]);
     fails_with(4, &["run", "--", "/no/such/program"], &["was not started", "0 conform"]);
@@ -298,6 +310,11 @@ const PINNED: &str = "python3 -c \"import socket, sys; d, t = sys.argv[1:]; \
     s = socket.socket(socket.AF_INET6 if ':' in t else socket.AF_INET, socket.SOCK_DGRAM); \
     s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, d.encode()); s.settimeout(5); \
     s.sendto(b'x', (t, 7)); s.recv(9)\" \"$1\" \"$2\"";
+
+/// The same without the pin.
+const UNPINNED: &str = "python3 -c \"import socket, sys; t = sys.argv[1]; \
+    s = socket.socket(socket.AF_INET6 if ':' in t else socket.AF_INET, socket.SOCK_DGRAM); \
+    s.settimeout(5); s.sendto(b'x', (t, 7)); s.recv(9)\" \"$1\"";
 
 #[test]
 fn init_adds_a_gate_and_touches_nothing() {

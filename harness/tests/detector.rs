@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use airtight::plan::{Case, expand};
-use airtight::program::{End, Ran, Said};
+use airtight::program::{End, Ran, Said, Trace};
 use airtight::scenario::parse;
 use airtight::sender::{Attempt, Call};
 use airtight::trial::{Record, Runner, Sabotage, Scene, Stage};
@@ -466,7 +466,11 @@ fn fixtures() -> Vec<Fixture> {
                 let program = Ran {
                     command: vec!["product".to_owned()],
                     end: End::Exited(0),
+                    stopped: None,
                     sha256: None,
+                    trace: Trace::default(),
+                    lookups: Vec::new(),
+                    unanswered: Vec::new(),
                     stdout: Said::default(),
                     stderr: Said::default(),
                     unsettled: 1,
@@ -573,12 +577,7 @@ fn wait(how_long: Duration) {
 }
 
 fn tried() -> Attempt {
-    Attempt {
-        calls: vec![Call { call: "misbehave".to_owned(), errno: None }],
-        tried: true,
-        received: None,
-        program: None,
-    }
+    Attempt { calls: vec![Call::remark("misbehave")], tried: true, ..Attempt::default() }
 }
 
 /// So many datagrams with the trial's token, by a socket bound to a device.
@@ -601,10 +600,8 @@ fn payload(scene: &Scene<'_, '_>, device: &str, payload: &[u8], count: usize) ->
 
 fn refused(error: &anyhow::Error) -> Attempt {
     Attempt {
-        calls: vec![Call { call: format!("{error:#}"), errno: Some("EIO".into()) }],
-        tried: false,
-        received: None,
-        program: None,
+        calls: vec![Call { call: format!("{error:#}"), errno: Some("EIO".into()), remark: false }],
+        ..Attempt::default()
     }
 }
 

@@ -9,7 +9,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("errno", &[]),
     ("sys", &[]),
     ("host", &["program"]),
-    ("program", &["plan"]),
+    ("program", &["errno", "plan", "scenario", "sys"]),
     ("init", &[]),
     ("scenario", &["errno"]),
     ("schema", &["scenario"]),
@@ -20,7 +20,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("capture", &["lab", "plan", "sys"]),
     ("peer", &["capture", "plan", "scenario"]),
     ("probe", &["host", "lab", "plan", "scenario", "sys"]),
-    ("world", &["plan"]),
+    ("world", &["plan", "program", "scenario", "sys"]),
     ("verdict", &["capture", "plan", "program", "scenario", "sender"]),
     (
         "trial",
@@ -36,7 +36,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "report",
         &["coverage", "plan", "program", "scenario", "script", "sender", "trial", "verdict"],
     ),
-    ("suite", &["catalogue", "host", "plan", "probe", "report", "trial", "verdict"]),
+    ("suite", &["catalogue", "host", "plan", "probe", "report", "scenario", "trial", "verdict"]),
 ];
 
 /// Modules that touch neither the kernel nor the clock nor the environment.

@@ -324,6 +324,14 @@ directory = "/tmp"
 user = 1
 input = "in"
 timeout_ms = 100
+ready = { port = 8080 }
+stop = "SIGINT"
+[world]
+sink = [443]
+names = { "other.test" = "{elsewhere}" }
+resolver = "{elsewhere}"
+slow = ["a"]
+beside = "b"
 [control]
 unpinned = "b"
 [matrix]
@@ -337,6 +345,23 @@ name = "two"
 command = ["other"]
 expect = "refused"
 errno = "exit 1"
+[[case]]
+name = "three"
+expect = "kept"
+steps = [
+  { set = { link = "a", to = "down" } },
+  { program = "start" },
+  { program = "under-way" },
+  { unroute = { to = "default", via = "b" } },
+  { signal = "SIGUSR1" },
+  { watch = 100 },
+  { ask = { by = "a", what = "request", port = 81, from = "{elsewhere}" } },
+  { program = "stop" },
+]
+[[case]]
+name = "four"
+expect = "kept"
+fault = { setsockopt = "EPERM", bind = "EADDRNOTAVAIL" }
 "#;
 
 /// A trap for products: nobody has named the program yet.
@@ -363,6 +388,32 @@ const PROGRAM_EDITS: &[(&str, &str, &str)] = &[
     ("sender.input", "\"in\"", "\"other\""),
     ("sender.timeout_ms", "timeout_ms = 100", "timeout_ms = 200"),
     ("case.command", "[\"other\"]", "[\"third\"]"),
+    ("sender.ready", "ready = { port = 8080 }", "ready = { line = \"up\" }"),
+    ("sender.ready.port", "8080", "8081"),
+    ("sender.ready.line", "{ port = 8080 }", "{ line = \"up\" }"),
+    ("sender.ready.file", "{ port = 8080 }", "{ file = \"up\" }"),
+    ("sender.stop", "SIGINT", "SIGHUP"),
+    ("world", "sink = [443]", "sink = [444]"),
+    ("world.sink", "[443]", "[443, 444]"),
+    ("world.names", "other.test", "another.test"),
+    ("world.resolver", "resolver = \"{elsewhere}\"", "resolver = \"{target}\""),
+    ("world.slow", "slow = [\"a\"]", "slow = [\"b\"]"),
+    ("world.beside", "beside = \"b\"", ""),
+    ("case.fault", "fault = { setsockopt = \"EPERM\"", "fault = { setsockopt = \"ENODEV\""),
+    ("case.fault.setsockopt", "setsockopt = \"EPERM\", ", ""),
+    ("case.fault.bind", "EADDRNOTAVAIL", "EACCES"),
+    ("case.steps.program", "  { program = \"under-way\" },\n", ""),
+    ("case.steps.set", "  { set = { link = \"a\", to = \"down\" } },\n", ""),
+    ("case.steps.set.link", "link = \"a\"", "link = \"b\""),
+    ("case.steps.set.to", "to = \"down\"", "to = \"gone\""),
+    ("case.steps.unroute", "unroute = {", "route = {"),
+    ("case.steps.watch", "watch = 100", "watch = 200"),
+    ("case.steps.signal", "SIGUSR1", "SIGUSR2"),
+    ("case.steps.ask", "  { ask = { by", "  # { ask = { by"),
+    ("case.steps.ask.by", "ask = { by = \"a\"", "ask = { by = \"b\""),
+    ("case.steps.ask.what", "what = \"request\"", "what = \"scan\""),
+    ("case.steps.ask.port", "port = 81", "port = 82"),
+    ("case.steps.ask.from", ", from = \"{elsewhere}\"", ""),
 ];
 
 /// The cases of a text, without what every edit moves: the lines.

@@ -111,6 +111,10 @@ pub struct Controls {
     /// received.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub twin: Option<bool>,
+    /// Where it must be shown that the program would have sent: the frames that it sent in the
+    /// rehearsal, without the changes of the laboratory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsal: Option<u64>,
     /// Whether nothing but the control was seen before the attempt.
     pub quiet: bool,
     /// For each link, the frames that its capture lost.
@@ -185,12 +189,24 @@ pub(super) struct Evidence {
     pub(super) decisions: Vec<Decision>,
     /// What other devices than links had transmitted when the trap was armed.
     pub(super) others: BTreeMap<String, u64>,
+    /// The links that had to be brought back so that their wires could be drained.
+    pub(super) revived: Vec<String>,
 }
 
 impl Record {
     pub(super) fn new(case: &Case, evidence: Evidence, judgement: Judgement) -> Record {
-        let Evidence { arming, closing, unpinned, attempt, frames, decisions, others: _ } =
-            evidence;
+        let Evidence {
+            arming,
+            closing,
+            unpinned,
+            mut attempt,
+            frames,
+            decisions,
+            others: _,
+            revived,
+        } = evidence;
+        let back = |link| format!("{link} is brought back, so that its wire can be drained");
+        attempt.calls.extend(revived.iter().map(|link| Call::remark(back(link))));
         let parked = closing.pending.iter();
         let pending = parked.map(|(at, to)| format!("{to} on {}", case.links[*at].name)).collect();
         let seen = |list: &[bool], at: usize| list.get(at).copied().unwrap_or(false);
@@ -198,6 +214,7 @@ impl Record {
         let controls = Controls {
             quiet: !unpinned.is_empty(),
             twin: arming.twin,
+            rehearsal: arming.rehearsal.as_ref().map(|_| rehearsed(&frames)),
             unpinned,
             sentinels: links()
                 .map(|(at, name)| {
@@ -283,6 +300,11 @@ impl Record {
             micros: 0,
         }
     }
+}
+
+fn rehearsed(frames: &[Frame]) -> u64 {
+    let of = |frame: &&Frame| !frame.sentinel && frame.phase == Phase::Rehearsal;
+    frames.iter().filter(of).count() as u64
 }
 
 fn frame_record(case: &Case, frame: Frame) -> FrameRecord {

@@ -2,9 +2,8 @@
 //! laboratory, and waits for what the kernel sends by a timer of its own.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -12,8 +11,7 @@ use super::inbound::Inbound;
 use super::{SENTINEL_WITHIN, Trial};
 use crate::capture::Flags;
 use crate::peer::{Peer, Segment};
-use crate::plan::{Approach, Program, Role, Step};
-use crate::program::{self, Ran};
+use crate::plan::{Approach, Role, Step};
 use crate::scenario::{FrameKind, Neighbours, Transport};
 use crate::sender::{Attempt, Recipe, Sender};
 
@@ -21,10 +19,7 @@ use crate::sender::{Attempt, Recipe, Sender};
 const CONNECT_WITHIN: Duration = Duration::from_millis(200);
 /// The longest wait for a frame that a timer or a workqueue of the kernel's sends: the first
 /// retransmission of a SYN comes after 1 s, the second 2 s later (RFC 6298).
-const AWAIT_WITHIN: Duration = Duration::from_millis(2_500);
-
-/// How long the connections that a program has left may take to end.
-const SETTLES_WITHIN: Duration = Duration::from_millis(500);
+pub(super) const AWAIT_WITHIN: Duration = Duration::from_millis(2_500);
 
 /// What a script works with.
 pub(super) struct Script<'a> {
@@ -34,6 +29,8 @@ pub(super) struct Script<'a> {
     pub(super) token: &'a [u8],
     /// How many bytes are sent at once; fewer than the token has are the token.
     pub(super) size: usize,
+    /// Whether it is a program's rehearsal.
+    pub(super) rehearsal: bool,
 }
 
 /// The conversations of a script, by who approaches whom and by which flow.
@@ -43,6 +40,9 @@ impl Trial<'_> {
     /// Makes the steps, up to the first call that is refused.
     pub(super) fn perform(&mut self, steps: &[Step], script: &Script<'_>) -> Result<Attempt> {
         let case = self.case;
+        if steps.iter().any(|step| matches!(step, Step::Start(_))) {
+            return self.story(steps, script);
+        }
         // Every fragment of a large payload carries the token.
         let length = script.size.max(script.token.len());
         let payload: Vec<u8> = script.token.iter().copied().cycle().take(length).collect();
@@ -78,10 +78,6 @@ impl Trial<'_> {
                     self.lab.add_route(route)?;
                     sender.remark("a route is added".to_owned());
                 }
-                Step::Run(program) => {
-                    let token = String::from_utf8_lossy(script.token);
-                    sender.ran(self.run_program(program, &token)?);
-                }
                 Step::Await(link) => self.wait(*link, &mut awaited[*link], &mut sender)?,
                 call => {
                     if !self.lab.inside_host(|| sender.step(call))? {
@@ -111,31 +107,6 @@ impl Trial<'_> {
             }
             _ => true,
         })
-    }
-
-    /// Runs a program in the host under test. Its frames are read while it runs: a program may send
-    /// more than the captures have room for.
-    fn run_program(&mut self, program: &Program, token: &str) -> Result<Ran> {
-        let captures = &mut self.captures;
-        let meanwhile = || {
-            captures.read()?;
-            captures.poll(Duration::from_millis(1))
-        };
-        let mut ran = self.lab.inside_host(|| program::run(program, token, meanwhile))??;
-        let deadline = Instant::now() + SETTLES_WITHIN;
-        loop {
-            let moving = self.lab.inside_host(moving_connections)??;
-            if moving == 0 {
-                break;
-            }
-            if Instant::now() >= deadline {
-                ran.unsettled = moving;
-                break;
-            }
-            self.captures.read()?;
-            self.captures.poll(Duration::from_millis(1))?;
-        }
-        Ok(ran)
     }
 
     fn wait(&mut self, link: usize, awaited: &mut usize, sender: &mut Sender<'_>) -> Result<()> {
@@ -259,23 +230,6 @@ impl Trial<'_> {
             .wait(SENTINEL_WITHIN)
             .with_context(|| format!("wait for a frame injected by {}", link.name))
     }
-}
-
-/// How many connections of the calling thread's namespace a peer's next segment could still make the
-/// kernel answer: all that neither listen nor are past their last acknowledgement (proc_net_tcp in
-/// the kernel's documentation).
-fn moving_connections() -> Result<usize> {
-    const TIME_WAIT: &str = "06";
-    const CLOSED: &str = "07";
-    const LISTEN: &str = "0A";
-    let mut moving = 0;
-    for file in ["tcp", "tcp6"] {
-        // Without IPv6 there is no file for it.
-        let text = fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap_or_default();
-        let states = text.lines().skip(1).filter_map(|line| line.split_whitespace().nth(3));
-        moving += states.filter(|state| ![TIME_WAIT, CLOSED, LISTEN].contains(state)).count();
-    }
-    Ok(moving)
 }
 
 /// Whether an approach opens a connection and completes it.

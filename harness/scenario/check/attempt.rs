@@ -186,6 +186,11 @@ impl<'a> Checker<'a> {
                 self.fault(spanned.span(), message, help);
                 continue;
             };
+            if ["program", "signal", "set", "unroute", "ask", "watch"].contains(&key) {
+                let help = "it goes with a `command`, or a `[sender]`";
+                self.fault(spanned.span(), format!("`{key}` says nothing without a program"), help);
+                continue;
+            }
             if step.call == Some(Call::Receive) && at + 1 < case.steps.len() {
                 let help = "it is what is judged: `answer` receives on the way";
                 self.fault(spanned.span(), "`receive` is not the last step", help);
@@ -271,7 +276,7 @@ impl<'a> Checker<'a> {
 }
 
 /// The keys of a step, `on` aside.
-fn keys(step: &Step) -> Vec<&'static str> {
+pub(super) fn keys(step: &Step) -> Vec<&'static str> {
     let keys = [
         ("open", step.open.is_some()),
         ("pin", step.pin.is_some()),
@@ -282,6 +287,12 @@ fn keys(step: &Step) -> Vec<&'static str> {
         ("inject", step.inject.is_some()),
         ("route", step.route.is_some()),
         ("await", step.await_frame.is_some()),
+        ("program", step.program.is_some()),
+        ("set", step.set.is_some()),
+        ("unroute", step.unroute.is_some()),
+        ("ask", step.ask.is_some()),
+        ("watch", step.watch.is_some()),
+        ("signal", step.signal.is_some()),
     ];
     keys.into_iter().filter(|(_, stands)| *stands).map(|(key, _)| key).collect()
 }

@@ -3,12 +3,15 @@
 use std::ops::Range;
 
 use super::{Cells, Checker, span};
-use crate::scenario::attempt::{Case, Outcome};
+use crate::scenario::attempt::{Case, Outcome, Step};
 use crate::scenario::diagnostic::accepted_words;
 
 /// What can come of it where the way out is judged.
 const WAYS_OUT: &[Outcome] =
     &[Outcome::Contained, Outcome::Leaked, Outcome::Refused, Outcome::Silent];
+/// What can be expected of a program, whose way out is judged.
+const OF_PROGRAMS: &[Outcome] =
+    &[Outcome::Contained, Outcome::Leaked, Outcome::Refused, Outcome::Silent, Outcome::Kept];
 /// What can come of it where reception is judged.
 const RECEPTIONS: &[Outcome] = &[Outcome::Delivered, Outcome::Refused];
 
@@ -17,6 +20,7 @@ impl Checker<'_> {
         let outcome = *case.expect.get_ref();
         let (accepted, judged) = match case.judges_reception() {
             true => (RECEPTIONS, "reception is judged"),
+            false if program => (OF_PROGRAMS, "the way out is judged"),
             false => (WAYS_OUT, "the way out is judged"),
         };
         if !accepted.contains(&outcome) {
@@ -25,7 +29,9 @@ impl Checker<'_> {
             self.fault(case.expect.span(), message, help);
         }
         if let Some(known) = &case.known
-            && (known.get_ref().outcome == outcome || !accepted.contains(&known.get_ref().outcome))
+            && (known.get_ref().outcome == outcome
+                || known.get_ref().outcome == Outcome::Kept
+                || !accepted.contains(&known.get_ref().outcome))
         {
             self.fault(
                 known.span(),
@@ -48,6 +54,11 @@ impl Checker<'_> {
         {
             let help = accepted_words(errno.get_ref(), crate::errno::names());
             self.fault(errno.span(), format!("unknown errno `{}`", errno.get_ref()), help);
+        }
+        if outcome == Outcome::Kept && program && !changes(case) {
+            let help = "`kept` goes with steps that change the laboratory, or with `fault`: \
+                        otherwise it is `contained`, `refused` or `silent`";
+            self.fault(case.expect.span(), "nothing keeps the program from sending", help);
         }
         let said = case.errno.is_some() || case.call.is_some();
         if outcome == Outcome::Refused && !case.judges_reception() && !said {
@@ -98,6 +109,15 @@ impl Checker<'_> {
             }
         }
     }
+}
+
+/// Whether a program's laboratory changes, or its pins are refused.
+fn changes(case: &Case) -> bool {
+    let change = |step: &toml::Spanned<Step>| {
+        let step = step.get_ref();
+        step.set.is_some() || step.route.is_some() || step.unroute.is_some()
+    };
+    case.fault.is_some() || case.steps.iter().any(change)
 }
 
 fn list(outcomes: &[Outcome], between: &str) -> String {

@@ -1,0 +1,211 @@
+//! What becomes of a link after the trap is armed: taken down, unplugged, stripped of its addresses,
+//! moved away, and given back. And the other address family, where it is reachable by a decoy.
+
+use std::net::IpAddr;
+use std::os::fd::AsRawFd;
+
+use anyhow::{Context, Result, anyhow};
+use rtnetlink::packet_route::RouteNetlinkMessage as Message;
+use rtnetlink::packet_route::link::{LinkFlags, LinkMessage};
+use rtnetlink::{LinkMessageBuilder, LinkUnspec, MulticastGroup};
+
+use super::netlink::Netlink;
+use super::{LINK_LOCAL_LENGTH, Lab, Space, unspecified};
+use crate::plan::{Beside, Hop, LinkChange, Route};
+use crate::scenario::{Family, LinkState, Neighbours, RouteKind};
+
+impl Lab {
+    /// Makes a change, and returns when the kernel has made it.
+    pub fn set_link(&self, change: &LinkChange) -> Result<()> {
+        let (at, link) = (change.link, &self.case.links[change.link]);
+        let runtime = &self.runtime;
+        match change.to {
+            LinkState::Whole => return self.make_whole(at),
+            LinkState::Down => self.take_down(at)?,
+            LinkState::Unplugged => {
+                let message = LinkUnspec::new_with_index(link.index).down().build();
+                let what = format!("take the far end of {} down", link.name);
+                self.gateways[at].netlink.change(runtime, Message::SetLink(message), &what)?;
+                // The device's state follows by a workqueue (net/core/link_watch.c).
+                self.await_carrier(at, false)?;
+            }
+            LinkState::Bare => {
+                for (address, length) in self.addresses(at) {
+                    let message = Space::address_message(link, address, length);
+                    let what = format!("delete address {address} of {}", link.name);
+                    let delete = Message::DelAddress(message);
+                    self.host.netlink.change(runtime, delete, &what)?;
+                }
+            }
+            LinkState::Gone => {
+                let drawer = match self.drawer.take() {
+                    Some(drawer) => drawer,
+                    None => Space::new(runtime, "the drawer", self.case.settled(), &self.baseline)?,
+                };
+                let moved = self.carry(at, &self.host, &drawer);
+                self.drawer.replace(Some(drawer));
+                moved?;
+            }
+        }
+        self.states.borrow_mut()[at] = change.to;
+        Ok(())
+    }
+
+    /// Brings every link that was taken away back, without its addresses and routes: so that wires
+    /// can be drained.
+    pub fn revive(&self) -> Result<Vec<String>> {
+        let mut revived = Vec::new();
+        for (at, link) in self.case.links.iter().enumerate() {
+            let state = self.states.borrow()[at];
+            if !matches!(state, LinkState::Whole | LinkState::Bare) {
+                self.revive_one(at, state)?;
+                revived.push(link.name.clone());
+                self.states.borrow_mut()[at] = LinkState::Bare;
+            }
+        }
+        Ok(revived)
+    }
+
+    fn revive_one(&self, at: usize, state: LinkState) -> Result<()> {
+        let (runtime, link) = (&self.runtime, &self.case.links[at]);
+        match state {
+            LinkState::Whole | LinkState::Bare => return Ok(()),
+            LinkState::Down => self.host.up(runtime, link.index, &link.name, false)?,
+            LinkState::Unplugged => {
+                self.gateways[at].up(runtime, link.index, &link.name, false)?;
+            }
+            LinkState::Gone => {
+                let drawer = self.drawer.take().context("the drawer is gone")?;
+                let moved = self.carry(at, &drawer, &self.host);
+                self.drawer.replace(Some(drawer));
+                moved?;
+                self.host.up(runtime, link.index, &link.name, false)?;
+            }
+        }
+        self.await_carrier(at, true)
+    }
+
+    /// As the scenario has it.
+    fn make_whole(&self, at: usize) -> Result<()> {
+        let state = self.states.borrow()[at];
+        if state == LinkState::Whole {
+            return Ok(());
+        }
+        self.revive_one(at, state)?;
+        let (runtime, case, link) = (&self.runtime, &self.case, &self.case.links[at]);
+        self.host.netlink.forget_news(runtime);
+        for (address, length) in self.addresses(at) {
+            let message = Space::address_message(link, address, length);
+            let what = format!("give {} its address {address} back", link.name);
+            let message = Message::NewAddress(message);
+            self.host.netlink.replace(runtime, message, &what)?;
+        }
+        if state != LinkState::Unplugged {
+            let v6 = self.addresses(at).into_iter().filter(|(address, _)| address.is_ipv6());
+            let v6 = v6.map(|(address, _)| (link.index, address)).collect();
+            let what = format!("take the addresses of {} into use again", link.name);
+            self.host.netlink.addresses_in_use(runtime, v6, &what)?;
+        }
+        if case.neighbours == Neighbours::Permanent {
+            for address in self.known_neighbours(at) {
+                self.host.neighbour(runtime, link, address, link.far_mac)?;
+            }
+        }
+        let beside = case.surroundings.beside.as_ref().filter(|beside| beside.by == at);
+        if let Some(beside) = beside {
+            self.host.neighbour(runtime, link, beside.link.gateway, link.far_mac)?;
+            self.host.neighbour(runtime, link, beside.target, link.far_mac)?;
+        }
+        let routes = case.routes.iter().filter(|route| route.hops.iter().any(|hop| hop.link == at));
+        let other = beside.map(default_route);
+        for route in routes.chain(&other) {
+            let (to, length) = route.to;
+            let what = format!("give {} its route {to}/{length} back", link.name);
+            let message = super::routes::route_message(route, &case.links)?;
+            let message = Message::NewRoute(message);
+            self.host.netlink.replace(runtime, message, &what)?;
+        }
+        self.states.borrow_mut()[at] = LinkState::Whole;
+        Ok(())
+    }
+
+    /// The addresses of the host under test on a link, with their prefixes' lengths.
+    fn addresses(&self, at: usize) -> Vec<(IpAddr, u8)> {
+        let link = &self.case.links[at];
+        let mut addresses = vec![(link.address, link.prefix_length)];
+        if self.case.link_local {
+            addresses.push((link.link_local.into(), LINK_LOCAL_LENGTH));
+        }
+        if let Some(beside) = self.case.surroundings.beside.as_ref().filter(|b| b.by == at) {
+            addresses.push((beside.link.address, beside.link.prefix_length));
+        }
+        addresses
+    }
+
+    /// Moves the near end of a link, with its index.
+    fn carry(&self, at: usize, from: &Space, to: &Space) -> Result<()> {
+        let link = &self.case.links[at];
+        let message: LinkMessage = LinkMessageBuilder::<LinkUnspec>::new()
+            .index(link.index)
+            .setns_by_fd(to.netns.file().as_raw_fd())
+            .build();
+        let what = format!("move {} from {} to {}", link.name, from.name, to.name);
+        from.netlink.change(&self.runtime, Message::SetLink(message), &what)
+    }
+
+    /// Waits until the near end of a link has a carrier, or has none.
+    fn await_carrier(&self, at: usize, wanted: bool) -> Result<()> {
+        let (runtime, link) = (&self.runtime, &self.case.links[at]);
+        let news = || Netlink::open(runtime, MulticastGroup::Link);
+        let what = format!("wait for the carrier of {}", link.name);
+        self.host.inside(news)??.carrier(runtime, link.index, wanted, &what)
+    }
+
+    /// The other address family, reachable by one decoy.
+    pub(super) fn raise_beside(&self, beside: &Beside) -> Result<()> {
+        let Beside { family, by, link, target } = beside;
+        let (runtime, gateway) = (&self.runtime, &self.gateways[*by]);
+        self.host.address(runtime, link, link.address, link.prefix_length)?;
+        gateway.address(runtime, link, link.gateway, link.prefix_length)?;
+        gateway.neighbour(runtime, link, link.address, link.near_mac)?;
+        let whole = if target.is_ipv4() { 32 } else { 128 };
+        gateway.address(runtime, link, *target, whole)?;
+        for address in [link.gateway, *target] {
+            self.host.neighbour(runtime, link, address, link.far_mac)?;
+        }
+        if *family == Family::V6 {
+            let near = [(link.index, link.address)].into();
+            self.host.netlink.addresses_in_use(runtime, near, "take the other family into use")?;
+            let far = [(link.index, link.gateway), (link.index, *target)].into();
+            gateway.netlink.addresses_in_use(runtime, far, "take the other family into use")?;
+        }
+        let back = Route {
+            hops: vec![Hop { link: *by, gateway: Some(link.address), onlink: false }],
+            ..default_route(beside)
+        };
+        gateway.route(runtime, &back, &self.case.links)?;
+        self.host.route(runtime, &default_route(beside), &self.case.links)
+    }
+}
+
+fn default_route(beside: &Beside) -> Route {
+    Route {
+        to: (unspecified(beside.family), 0),
+        kind: RouteKind::Unicast,
+        hops: vec![Hop { link: beside.by, gateway: Some(beside.link.gateway), onlink: false }],
+        source: None,
+        metric: None,
+        table: None,
+    }
+}
+
+/// Whether a device says that it has a carrier: not as soon as it has one, but when the rest of the
+/// kernel knows (IFF_RUNNING, netdevice(7)).
+pub(super) fn running(message: &Message) -> Result<bool> {
+    match message {
+        Message::NewLink(LinkMessage { header, .. }) => {
+            Ok(header.flags.contains(LinkFlags::Running))
+        }
+        other => Err(anyhow!("the answer is no link: {other:?}")),
+    }
+}
