@@ -32,9 +32,11 @@ generate: ## writes what is generated and committed: schema, reference, this ker
 	cargo run --release --quiet -- schema > scenarios/schema.json.new
 	cargo run --release --quiet -- schema --reference > scenarios/REFERENCE.md.new
 	cargo run --release --quiet -- table > reports/table.md.new
+	cargo run --release --quiet -- table programs > reports/programs.md.new
 	mv scenarios/schema.json.new scenarios/schema.json
 	mv scenarios/REFERENCE.md.new scenarios/REFERENCE.md
 	mv reports/table.md.new reports/linux-$(SERIES).md
+	mv reports/programs.md.new reports/programs-linux-$(SERIES).md
 
 clean: ## removes what was built and what runs have left in reports/runs
 	cargo clean
