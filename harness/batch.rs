@@ -46,6 +46,11 @@ impl Batch {
         Ok(Batch { left, runner, abilities, kernel: kernel_release() })
     }
 
+    /// The proof of having left the host.
+    pub fn left(&self) -> Left {
+        self.left
+    }
+
     /// Whether a user namespace was taken.
     pub fn rootless(&self) -> bool {
         self.left.rootless()

@@ -35,7 +35,7 @@ use crate::plan::{Case, Hop, Link, Route, RouteQuery};
 use crate::scenario::{Family, LinkState, Neighbours, RouteKind};
 use netlink::Netlink;
 
-pub use sysctl::Baseline;
+pub use sysctl::{Baseline, inherited};
 
 /// A laboratory: the host under test and a gateway for each link.
 pub struct Lab {

@@ -31,6 +31,8 @@ pub mod capture;
 pub mod catalogue;
 pub mod coverage;
 mod errno;
+pub mod facts;
+pub mod folder;
 pub mod host;
 #[cfg(feature = "cli")]
 pub mod init;

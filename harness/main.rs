@@ -1,8 +1,14 @@
 //! The command line.
 #![expect(clippy::print_stderr, reason = "a command line speaks to its terminal")]
 
+#[path = "main/journal.rs"]
+mod journal;
+#[path = "main/product.rs"]
+mod product_options;
+#[path = "main/report.rs"]
+mod report_command;
+
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::{IsTerminal, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -14,14 +20,16 @@ use airtight::host::{self, CannotLeave, Left};
 use airtight::init::Step;
 use airtight::plan::{Case, Product};
 use airtight::probe::{Abilities, kernel_release};
-use airtight::report::{self, human, json, pcapng};
+use airtight::report::result::quoted;
+use airtight::report::{self, github, human};
 use airtight::scenario::{Ready, Signal};
 use airtight::suite::{EXIT_CANNOT_RUN, EXIT_USAGE};
 use airtight::trial::{Record, Runner};
 use airtight::verdict::Verdict;
-use airtight::{catalogue, schema};
-use anyhow::{Context, Result};
+use airtight::{catalogue, facts, schema};
+use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
+use journal::{EXIT_INTERRUPTED, Interrupt, Interrupted, Journal};
 
 /// Proves which ways of pinning traffic to a network link hold, and which leak.
 #[derive(Parser)]
@@ -29,7 +37,7 @@ use clap::{Parser, Subcommand, ValueEnum};
     version,
     after_help = "Exit codes: 0 everything conforms; 1 something deviates or a \
     waiver is stale; 2 usage or a broken scenario; 3 this machine cannot run it (see `airtight \
-    doctor`); 4 something is inconclusive, or everything was skipped."
+    doctor`); 4 something is inconclusive, or everything was skipped; 130 interrupted."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -42,7 +50,7 @@ enum Command {
     Run {
         /// A file, a folder, or the beginning of a trial's id; without one, the whole catalogue.
         selectors: Vec<String>,
-        /// Writes a record and a pcapng of each trial into this folder.
+        /// Writes the result, and a record and a pcapng of each trial, into this folder.
         #[arg(long)]
         out: Option<PathBuf>,
         /// What to print.
@@ -55,10 +63,10 @@ enum Command {
         /// Your program goes on running, and is ready when it listens on a TCP port (`port:8080`),
         /// has printed something (`line:listening`) or made a file (`file:/tmp/{token}`). It is then
         /// asked, and stopped.
-        #[arg(long, requires = "product", value_parser = ready)]
+        #[arg(long, requires = "product", value_parser = product_options::ready)]
         ready: Option<Ready>,
         /// The signal that stops it; without it, SIGTERM.
-        #[arg(long, requires = "ready", value_parser = signal)]
+        #[arg(long, requires = "ready", value_parser = product_options::signal)]
         stop: Option<Signal>,
         /// How many trials to make at once; without it, one for each processor.
         #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -77,6 +85,25 @@ enum Command {
     Table {
         /// As for `run`.
         selectors: Vec<String>,
+    },
+    /// Merges the results of runs, and writes them in every format: JUnit, SARIF, TAP, Markdown ...
+    Report {
+        /// The folders of runs (`run --out`), or results (`result.json`): shards, kernels, products.
+        #[arg(required = true)]
+        results: Vec<PathBuf>,
+        /// Writes into this folder; without it, into the first one.
+        #[arg(long)]
+        to: Option<PathBuf>,
+    },
+    /// Says what has changed between two results. Exit code 1: something is worse.
+    Diff {
+        /// The folder of a run, or a result.
+        before: PathBuf,
+        /// The folder of a run, or a result.
+        after: PathBuf,
+        /// What to print.
+        #[arg(long, value_enum, default_value_t = DiffFormat::Human)]
+        format: DiffFormat,
     },
     /// Lists trials, one a line. Needs no privileges.
     List {
@@ -98,12 +125,25 @@ enum Command {
         /// Prints the reference page instead, in Markdown.
         #[arg(long)]
         reference: bool,
+        /// Prints the JSON Schema of a result instead.
+        #[arg(long, conflicts_with = "reference")]
+        result: bool,
     },
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Format {
     /// A table for each scenario, failures last.
+    Human,
+    /// One JSON document.
+    Json,
+    /// GitHub's annotations, and nothing else.
+    Github,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum DiffFormat {
+    /// A list of each kind of change.
     Human,
     /// One JSON document.
     Json,
@@ -124,12 +164,20 @@ fn main() -> ExitCode {
         Command::Check { files } => check(&files),
         Command::Init => init(),
         Command::Doctor => doctor(),
-        Command::Schema { reference } => print_schema(reference),
+        Command::Schema { reference, result } => print_schema(reference, result),
+        Command::Report { results, to } => report_command::report(&results, to.as_deref()),
+        Command::Diff { before, after, format } => {
+            report_command::diff(&before, &after, format == DiffFormat::Json)
+        }
     };
     match done {
         Ok(code) => ExitCode::from(code),
         // Whoever reads our output has enough of it: that is no fault.
         Err(error) if broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Interrupted>() => {
+            eprintln!("{error:#}");
+            ExitCode::from(EXIT_INTERRUPTED)
+        }
         Err(error) if error.is::<CannotLeave>() || error.is::<CannotPrepare>() => {
             eprintln!("{error:#}");
             ExitCode::from(EXIT_CANNOT_RUN)
@@ -184,8 +232,12 @@ fn check(files: &[PathBuf]) -> Result<u8> {
     Ok(if broken > 0 { EXIT_USAGE } else { 0 })
 }
 
-fn print_schema(reference: bool) -> Result<u8> {
-    say(&if reference { schema::reference() } else { schema::json()? })?;
+fn print_schema(reference: bool, result: bool) -> Result<u8> {
+    say(&match (reference, result) {
+        (true, _) => schema::reference(),
+        (_, true) => schema::result()?,
+        _ => schema::json()?,
+    })?;
     Ok(0)
 }
 
@@ -240,18 +292,18 @@ fn run(
         true => catalogue::select(selectors)?,
         false => catalogue::select_for(product, selectors)?,
     };
-    if let Some(out) = out {
-        fs::create_dir_all(out).with_context(|| format!("create {}", out.display()))?;
-    }
+    let interrupt = Interrupt::listen()?;
     let batch = Batch::prepare(&cases)?;
-    let mut printer = Printer::new(format, batch.rootless(), product, &cases);
-    printer.begin()?;
-    batch.run(&cases, jobs, |at, record| {
+    let run = facts::run(batch.left(), &cases, &product.words());
+    let journal = Journal::begin(out, matches!(format, Format::Json), run)?;
+    let mut printer = Printer::new(format, product, &cases, journal);
+    let ran = batch.run(&cases, jobs, |at, record| {
+        interrupt.check()?;
         // What was proved so far is written even where nothing more can be.
-        out.map_or(Ok(()), |out| write_evidence(out, &record))?;
+        printer.journal.keep(&record)?;
         printer.record(at, record)
-    })?;
-    printer.end()
+    });
+    printer.end(ran)
 }
 
 /// The records of `cases`, in their order, and the kernel that they speak of.
@@ -311,27 +363,11 @@ fn explain(id: &str, script: bool) -> Result<u8> {
     Ok(tally.exit_code())
 }
 
-fn write_evidence(out: &Path, record: &Record) -> Result<()> {
-    let stem: String = record
-        .id
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' })
-        .collect();
-    let write = |extension: &str, bytes: &[u8]| {
-        let path = out.join(format!("{stem}.{extension}"));
-        fs::write(&path, bytes).with_context(|| format!("write {}", path.display()))
-    };
-    write("json", serde_json::to_string_pretty(record)?.as_bytes())?;
-    if record.verdict != Verdict::Skipped {
-        write("pcapng", &pcapng::write(record)?)?;
-    }
-    Ok(())
-}
-
 /// Prints records in the plan's order, whichever order they come in.
 struct Printer {
     format: Format,
-    rootless: bool,
+    journal: Journal,
+    annotations: github::Annotations,
     /// The product on trial, for reruns.
     product: Vec<String>,
     /// How it is told from one that ends.
@@ -340,7 +376,6 @@ struct Printer {
     /// Records that came before their turn.
     early: BTreeMap<usize, Record>,
     turn: usize,
-    total: usize,
     /// The records of the scenario under way.
     scenario: Vec<Record>,
     failures: Vec<String>,
@@ -351,32 +386,25 @@ struct Printer {
 }
 
 impl Printer {
-    fn new(format: Format, rootless: bool, product: &Product, cases: &[Case]) -> Printer {
+    fn new(format: Format, product: &Product, cases: &[Case], journal: Journal) -> Printer {
         let colour = std::io::stdout().is_terminal()
             && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let bar = std::io::stderr().is_terminal() && matches!(format, Format::Human);
         Printer {
             format,
-            rootless,
+            journal,
+            annotations: github::Annotations::default(),
             product: product.words(),
-            going_on: going_on(product),
+            going_on: product_options::going_on(product),
             style: human::Style { colour },
             early: BTreeMap::new(),
             turn: 0,
-            total: cases.len(),
             scenario: Vec::new(),
             failures: Vec::new(),
             tally: human::Tally::default(),
             skips: BTreeMap::new(),
             progress: bar.then(|| indicatif::ProgressBar::new(cases.len() as u64)),
             started: Instant::now(),
-        }
-    }
-
-    fn begin(&self) -> Result<()> {
-        match self.format {
-            Format::Human => Ok(()),
-            Format::Json => say(&json::head(&kernel_release(), self.rootless)),
         }
     }
 
@@ -397,9 +425,14 @@ impl Printer {
         if let Some(progress) = &self.progress {
             progress.inc(1);
         }
-        if matches!(self.format, Format::Json) {
-            let comma = if self.turn < self.total { ",\n" } else { "\n" };
-            return say(&(json::record(&record)? + comma));
+        self.journal.add(&record)?;
+        match self.format {
+            Format::Human => {}
+            Format::Json => return Ok(()),
+            Format::Github => {
+                self.annotations.add(&record, self.journal.run());
+                return Ok(());
+            }
         }
         if matches!(record.verdict, Verdict::Deviates | Verdict::Stale | Verdict::Inconclusive) {
             let mut rerun = format!("airtight run {}", rerun_selector(&record));
@@ -426,10 +459,29 @@ impl Printer {
         }
     }
 
-    fn end(mut self) -> Result<u8> {
-        if matches!(self.format, Format::Json) {
-            say(json::tail())?;
-            return Ok(self.tally.exit_code());
+    /// Prints what is left, and ends the journal, however the run has ended.
+    fn end(mut self, ran: Result<()>) -> Result<u8> {
+        // Those behind a trial that was not made.
+        for (_, record) in std::mem::take(&mut self.early) {
+            self.in_turn(record)?;
+        }
+        let why = ran.as_ref().err().map(|error| format!("{error:#}"));
+        let told = self.tell();
+        let ended = self.journal.end(why);
+        if let (Format::Github, Ok(document)) = (self.format, &ended) {
+            say(&self.annotations.end(&document.problems(), &self.tally))?;
+        }
+        // What has ended the run is told, and not what came of it.
+        ran?;
+        told?;
+        ended?;
+        Ok(self.tally.exit_code())
+    }
+
+    /// The end of what a person reads.
+    fn tell(&mut self) -> Result<()> {
+        if !matches!(self.format, Format::Human) {
+            return Ok(());
         }
         if !self.scenario.is_empty() {
             self.flush()?;
@@ -441,48 +493,7 @@ impl Printer {
             say(&format!("{failure}\n"))?;
         }
         say(&human::skips(&self.skips))?;
-        say(&(human::summary(&self.tally, self.started.elapsed()) + "\n"))?;
-        Ok(self.tally.exit_code())
-    }
-}
-
-/// The options that a product which goes on running was given.
-fn going_on(product: &Product) -> String {
-    let (Some(ready), stop) = (product.is_ready(), product.stops()) else { return String::new() };
-    let ready = match ready {
-        Ready { port: Some(port), .. } => format!("port:{port}"),
-        Ready { line: Some(line), .. } => format!("line:{line}"),
-        Ready { file, .. } => format!("file:{}", file.as_deref().unwrap_or_default()),
-    };
-    format!(" --ready {} --stop {}", quoted(&ready), stop.word())
-}
-
-/// How a program tells that it is ready, as the command line takes it.
-fn ready(text: &str) -> Result<Ready, String> {
-    let own = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-    let ready = match text.split_once(':') {
-        Some(("port", port)) => Ready { port: port.parse().ok(), ..Ready::default() },
-        Some(("line", line)) => Ready { line: own(line), ..Ready::default() },
-        Some(("file", file)) => Ready { file: own(file), ..Ready::default() },
-        _ => Ready::default(),
-    };
-    let said = ready != Ready::default() && ready.port != Some(0);
-    said.then_some(ready).ok_or_else(|| "accepted: port:NUMBER, line:TEXT, file:PATH".to_owned())
-}
-
-fn signal(name: &str) -> Result<Signal, String> {
-    let named = Signal::ALL.iter().find(|signal| signal.word() == name);
-    let words = || Signal::ALL.map(Signal::word).join(", ");
-    named.copied().ok_or_else(|| format!("accepted: {}", words()))
-}
-
-/// A word as a shell takes it.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%+,=".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
+        say(&(human::summary(&self.tally, self.started.elapsed()) + "\n"))
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Case {
     pub scenario: String,
     /// The scenario's file, as the user named it.
     pub path: String,
+    /// The SHA-256 of the scenario's file, as hexadecimal digits.
+    pub sha256: String,
     /// The line of the expectation, counted from one.
     pub line: usize,
     /// The scenario's claim.
@@ -147,6 +149,7 @@ pub struct RouteQuery {
 /// How the socket under test takes part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub enum Role {
     /// It sends first.
     Sends,

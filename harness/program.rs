@@ -41,6 +41,7 @@ const GRACE: Duration = Duration::from_secs(30);
 
 /// What a program did.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Ran {
     /// Its command line.
     pub command: Vec<String>,
@@ -88,6 +89,7 @@ fn is_zero(number: &usize) -> bool {
 
 /// A question that a name server was asked.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Lookup {
     /// The name.
     pub name: String,
@@ -99,6 +101,7 @@ pub struct Lookup {
 
 /// What a program said on one stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Said {
     /// The beginning, at most 64 KiB, with what is no UTF-8 replaced.
     pub text: String,
@@ -461,7 +464,7 @@ fn find(order: &Order) -> Option<PathBuf> {
 }
 
 /// The SHA-256 of a file, computed once as long as it does not change.
-fn digest(path: &Path) -> Option<String> {
+pub(crate) fn digest(path: &Path) -> Option<String> {
     type Known = BTreeMap<(u64, u64, i64, i64, u64), Arc<str>>;
     static KNOWN: Mutex<Known> = Mutex::new(BTreeMap::new());
     let about = fs::metadata(path).ok().filter(|about| about.is_file())?;

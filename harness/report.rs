@@ -2,25 +2,94 @@
 //!
 //! It must not know how a trial is made, nor judge one: what a record does not say is not said.
 
+pub mod diff;
 pub mod explain;
+pub mod github;
+mod gitlab;
 pub mod human;
 pub mod json;
+mod junit;
+pub mod merge;
 #[cfg(feature = "cli")]
 pub mod pcapng;
 pub mod programs;
 pub mod result;
+mod sarif;
+mod summary;
 pub mod table;
+mod tap;
+mod text;
+
+/// Makes a file of a result.
+pub type Render = fn(&result::Document) -> anyhow::Result<Vec<u8>>;
+
+/// Every file that `airtight report` writes, and what makes it.
+pub const FILES: &[(&str, Render)] = &[
+    ("result.json", |document| Ok(json::document(document)?.into_bytes())),
+    ("junit.xml", |document| Ok(junit::render(document).into_bytes())),
+    ("results.sarif", |document| Ok(sarif::render(document)?.into_bytes())),
+    ("results.tap", |document| Ok(tap::render(document).into_bytes())),
+    ("gl-code-quality.json", |document| Ok(gitlab::render(document)?.into_bytes())),
+    ("summary.md", |document| Ok(summary::render(document).into_bytes())),
+];
 
 /// A record of a leak, for the tests of each report.
 #[cfg(test)]
 mod sample {
     use std::collections::BTreeMap;
 
+    use super::result::{Document, Run};
     use crate::plan::Role;
+    use crate::program::{End, Ran, Said};
     use crate::scenario::{Carries, Outcome};
     use crate::sender::Call;
     use crate::trial::{Controls, Counter, Expected, FrameRecord, Record};
     use crate::verdict::{Observed, Verdict};
+
+    /// A whole result of a leak, and of records with these verdicts beside it.
+    pub(super) fn document(verdicts: &[Verdict]) -> Document {
+        let mut document = Document::new(Run { planned: 1 + verdicts.len(), ..Run::default() });
+        document.records.push(record());
+        for verdict in verdicts {
+            let case = format!("{}-{}", verdict.word(), document.records.len());
+            let id = format!("basics/sample::{case}::v4-udp");
+            let reason = format!("it {}", verdict.word());
+            let more = Record { id, case, verdict: *verdict, reason, ..record() };
+            document.records.push(more);
+        }
+        document.sum();
+        document
+    }
+
+    /// Text that every format must show and none may interpret.
+    pub(super) const HOSTILE: &str = "</failure><script>alert(1)</script>]]>&lt;\u{1b}[31m\u{202e}\
+        \n::error file=x::y%0A::add-mask::z\r##[add-matcher]m\n  ---\nnot ok 1 # SKIP\n```\n| a | \
+        **b** <img src=x onerror=alert(1)>\u{0}\u{ffff}\u{fffd}\"'\\";
+
+    /// A record all of whose texts are hostile, and whose program has said a million lines.
+    pub(super) fn hostile() -> Record {
+        let text = || HOSTILE.to_owned();
+        let said = format!("{HOSTILE}\n").repeat(1_000_000 / HOSTILE.lines().count());
+        Record {
+            id: text(),
+            scenario: text(),
+            case: text(),
+            title: text(),
+            why: text(),
+            place: format!("{HOSTILE}:40"),
+            reason: text(),
+            program: Some(Ran {
+                command: vec![text(), text()],
+                end: End::NotStarted(text()),
+                sha256: None,
+                stdout: Said { bytes: said.len() as u64, text: said },
+                stderr: Said::default(),
+                unsettled: 0,
+                micros: 1,
+            }),
+            ..record()
+        }
+    }
 
     /// A sentinel and a leak on `uplink`, whose proofs all stand.
     pub(super) fn record() -> Record {
@@ -99,6 +168,7 @@ mod sample {
                 ),
             ],
             micros: 2100,
+            run: 0,
         }
     }
 }

@@ -21,6 +21,7 @@ pub use file::{
 pub use kernel::KernelRange;
 
 use diagnostic::accepted_words;
+use sha2::{Digest, Sha256};
 
 /// The largest scenario file, in bytes.
 pub const FILE_BYTES_MAX: usize = 1 << 20;
@@ -52,6 +53,7 @@ pub struct Scenario {
     name: String,
     path: String,
     text: String,
+    sha256: String,
     file: File,
 }
 
@@ -69,6 +71,11 @@ impl Scenario {
     /// The file as it is written.
     pub fn file(&self) -> &File {
         &self.file
+    }
+
+    /// The SHA-256 of the file, as hexadecimal digits: which text a result speaks of.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
     }
 
     /// The line, counted from one, of byte `offset`.
@@ -115,7 +122,13 @@ pub fn parse(name: &str, path: &str, bytes: &[u8]) -> Result<Scenario, Diagnosti
         });
         return Err(Diagnostics(diagnostics.collect()));
     }
-    Ok(Scenario { name: name.to_owned(), path: path.to_owned(), text: text.to_owned(), file })
+    Ok(Scenario {
+        name: name.to_owned(),
+        path: path.to_owned(),
+        text: text.to_owned(),
+        sha256: Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect(),
+        file,
+    })
 }
 
 /// Splits serde's sentence (``unknown field `x`, expected one of `a`, `b` ``) into what is wrong

@@ -13,6 +13,12 @@ pub fn json() -> serde_json::Result<String> {
     serde_json::to_string_pretty(&schema()).map(|text| text + "\n")
 }
 
+/// The JSON Schema of a result, as pretty JSON with a line break at its end.
+pub fn result() -> serde_json::Result<String> {
+    let schema = schemars::schema_for!(crate::report::result::Document);
+    serde_json::to_string_pretty(&schema).map(|text| text + "\n")
+}
+
 fn schema() -> Value {
     schemars::schema_for!(File).to_value()
 }

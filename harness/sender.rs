@@ -23,6 +23,7 @@ use crate::sys::{self, Control, Xdp};
 
 /// One call that an attempt made, and what the kernel answered.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Call {
     /// The call, as a reader of its manual page knows it.
     pub call: String,

@@ -22,6 +22,7 @@ use crate::sender::Attempt;
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub enum Verdict {
     /// The outcome is the expected one.
     Conforms,
@@ -240,6 +241,7 @@ fn every(case: &Case, seen: &[bool], complaint: &str) -> Result<(), String> {
 
 /// What a trial's wires showed.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Observed {
     /// The outcome.
     pub outcome: Outcome,

@@ -1,6 +1,7 @@
 //! The settings of a namespace that decide whether a wire is silent and a trap neutral. A fresh
 //! namespace inherits some of them from the host's, so each is set to a stated value.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use anyhow::{Context, Result, anyhow};
@@ -54,6 +55,21 @@ const V6: &[(&str, &str)] = &[
     ("ipv6/conf/default/router_solicitations", "0"),
     ("ipv6/mld_qrv", "1"),
 ];
+
+/// What a fresh namespace has by itself where a laboratory states its own value: the machine's
+/// settings that could matter, for the record. Paths below /proc/sys/net to values.
+pub fn inherited(_left: Left) -> Result<BTreeMap<String, String>> {
+    let read = || -> Result<BTreeMap<String, String>> {
+        unshare(CloneFlags::CLONE_NEWNET).context("make a namespace")?;
+        let names = [COMMON, V4, V6].concat();
+        let now = names.iter().filter_map(|(name, _)| {
+            let value = fs::read_to_string(format!("/proc/sys/net/{name}")).ok()?;
+            Some(((*name).to_owned(), value.trim().to_owned()))
+        });
+        Ok(now.collect())
+    };
+    std::thread::spawn(read).join().map_err(|_| anyhow!("the thread panicked"))?
+}
 
 /// Which of the settings a fresh namespace does not have by itself, read once.
 #[derive(Clone, Debug)]

@@ -67,6 +67,7 @@ pub(super) fn cell(
         ),
         scenario: scenario.name().to_owned(),
         path: scenario.path().to_owned(),
+        sha256: scenario.sha256().to_owned(),
         line: scenario.line(case.expect.span().start),
         title: file.title.get_ref().clone(),
         why: file.why.clone(),

@@ -65,6 +65,7 @@ pub(crate) struct Report {
 /// How a program ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub enum End {
     /// By itself, with this status.
     Exited(i32),

@@ -30,6 +30,7 @@ const VALUE_BYTES_MAX: usize = 64;
 
 /// The calls that decided a program's way out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Trace {
     /// Its internet sockets, in the order of their first such call.
     pub sockets: Vec<TracedSocket>,
@@ -50,6 +51,7 @@ fn is_zero(number: &u64) -> bool {
 
 /// A socket's calls.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct TracedSocket {
     /// Its family and type: `AF_INET SOCK_STREAM`.
     pub kind: String,
@@ -61,6 +63,7 @@ pub struct TracedSocket {
 
 /// A call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct TracedCall {
     /// The call, as a reader of its manual page knows it.
     pub call: String,

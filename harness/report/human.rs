@@ -26,7 +26,8 @@ pub struct Style {
 }
 
 /// How many trials ended in which verdict.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Tally {
     /// As expected.
     pub conforms: usize,
@@ -361,6 +362,16 @@ pub(super) fn traced(record: &Record, ran: &Ran) -> String {
 
 /// The last line of a run.
 pub fn summary(tally: &Tally, elapsed: Duration) -> String {
+    let total = plural(tally.total() as u64, "trial");
+    format!("{total} in {:.2} s: {}", elapsed.as_secs_f64(), verdicts(tally))
+}
+
+/// The counts of a result, in a line.
+pub fn counts(tally: &Tally) -> String {
+    format!("{}: {}", plural(tally.total() as u64, "trial"), verdicts(tally))
+}
+
+fn verdicts(tally: &Tally) -> String {
     let counts = [
         (tally.conforms, "conform"),
         (tally.deviates, "deviate"),
@@ -374,17 +385,17 @@ pub fn summary(tally: &Tally, elapsed: Duration) -> String {
         .filter(|(count, word)| *count > 0 || *word == "conform")
         .map(|(count, word)| format!("{count} {word}"))
         .collect();
-    let total = plural(tally.total() as u64, "trial");
-    format!("{total} in {:.2} s: {}", elapsed.as_secs_f64(), counts.join(", "))
+    counts.join(", ")
 }
 
 /// Text of a scenario or a program, with whatever a terminal would interpret spelled out: control
-/// characters, separators of lines, and what turns the direction of text (UAX 9).
-pub(super) fn safe(text: &str) -> String {
+/// characters, separators of lines, what turns the direction of text (UAX 9), and what is no
+/// character and no XML may hold.
+pub fn safe(text: &str) -> String {
     let interpreted = |c: char| {
         c.is_control()
             || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}')
-            || matches!(c, '\u{2066}'..='\u{2069}')
+            || matches!(c, '\u{2066}'..='\u{2069}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
     };
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {

@@ -12,7 +12,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("program", &["errno", "plan", "scenario", "sys"]),
     ("init", &[]),
     ("scenario", &["errno"]),
-    ("schema", &["scenario"]),
+    ("schema", &["report", "scenario"]),
     ("plan", &["scenario"]),
     ("catalogue", &["plan", "scenario"]),
     ("lab", &["errno", "host", "plan", "scenario", "sys"]),
@@ -36,7 +36,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "report",
         &["coverage", "plan", "program", "scenario", "script", "sender", "trial", "verdict"],
     ),
-    ("suite", &["catalogue", "host", "plan", "probe", "report", "scenario", "trial", "verdict"]),
+    ("facts", &["host", "lab", "plan", "program", "report"]),
+    ("folder", &["plan", "report", "trial", "verdict"]),
+    (
+        "suite",
+        &[
+            "catalogue", "facts", "folder", "host", "plan", "probe", "report", "scenario", "trial",
+            "verdict",
+        ],
+    ),
 ];
 
 /// Modules that touch neither the kernel nor the clock nor the environment.

@@ -14,6 +14,7 @@ use crate::verdict::{Arming, Closing, Judgement, Observed, Verdict};
 
 /// Evidence plus verdict of one trial.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Record {
     /// The trial's id.
     pub id: String,
@@ -66,10 +67,18 @@ pub struct Record {
     pub frames: Vec<FrameRecord>,
     /// How long the trial took, in microseconds.
     pub micros: u64,
+    /// Which of the result's runs it is of: 0 where there is one.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub run: usize,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// The kernel's answer to a question for its route.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Decision {
     /// The question, as ip-route(8) takes it.
     pub query: String,
@@ -79,6 +88,7 @@ pub struct Decision {
 
 /// What is expected of a trial, as the scenario has it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Expected {
     /// The outcome.
     pub outcome: Outcome,
@@ -101,6 +111,7 @@ pub struct Expected {
 
 /// The proofs behind a verdict.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Controls {
     /// The links that the unpinned control went through. Empty: the trap was not armed.
     pub unpinned: Vec<String>,
@@ -125,6 +136,7 @@ pub struct Controls {
 
 /// The two witnesses of a link.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct Counter {
     /// What the near end's transmit counter says.
     pub transmitted: Option<u64>,
@@ -134,6 +146,7 @@ pub struct Counter {
 
 /// A captured frame, as records have it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
 pub struct FrameRecord {
     /// The link's name.
     pub link: String,
@@ -152,6 +165,7 @@ pub struct FrameRecord {
     pub summary: String,
     /// Its bytes in hexadecimal, as far as they are kept.
     #[serde(with = "hexadecimal", rename = "hex")]
+    #[cfg_attr(feature = "cli", schemars(with = "String"))]
     pub bytes: Vec<u8>,
 }
 
@@ -298,6 +312,7 @@ impl Record {
             intended: intended.map(|(link, _)| link.name.clone()).collect(),
             frames: Vec::new(),
             micros: 0,
+            run: 0,
         }
     }
 }
