@@ -40,7 +40,7 @@ mod sample {
 
     use super::result::{Document, Run};
     use crate::plan::Role;
-    use crate::program::{End, Ran, Said};
+    use crate::program::{End, Lookup, Ran, Said, Trace, TracedCall, TracedSocket};
     use crate::scenario::{Carries, Outcome};
     use crate::sender::Call;
     use crate::trial::{Controls, Counter, Expected, FrameRecord, Record};
@@ -81,7 +81,24 @@ mod sample {
             program: Some(Ran {
                 command: vec![text(), text()],
                 end: End::NotStarted(text()),
+                stopped: None,
                 sha256: None,
+                trace: Trace {
+                    sockets: vec![TracedSocket {
+                        kind: text(),
+                        process: text(),
+                        calls: vec![TracedCall {
+                            call: text(),
+                            held: Some(text()),
+                            times: 2,
+                            refused: Some(text()),
+                        }],
+                    }],
+                    untraced: Some(text()),
+                    ..Trace::default()
+                },
+                lookups: vec![Lookup { name: text(), kind: text(), link: text() }],
+                unanswered: vec![text()],
                 stdout: Said { bytes: said.len() as u64, text: said },
                 stderr: Said::default(),
                 unsettled: 0,

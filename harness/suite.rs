@@ -1,12 +1,15 @@
 //! The `cargo test` front end: one libtest-mimic trial for each of ours. The only user of
 //! libtest-mimic.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
 use crate::catalogue;
+use crate::facts;
+use crate::folder::Shared;
 use crate::host;
 use crate::plan::{Case, Product, Waiver};
 use crate::probe::{Abilities, kernel_release};
@@ -17,6 +20,9 @@ use crate::verdict::Verdict;
 
 /// The exit code of a machine that cannot run laboratories.
 pub const EXIT_CANNOT_RUN: u8 = 3;
+/// The variable of the environment that names a folder for the records: with it every trial writes
+/// its own, in whichever process it is made, for `airtight report` to put together.
+pub const OUT: &str = "AIRTIGHT_OUT";
 /// The exit code of a broken scenario file or a wrong use.
 pub const EXIT_USAGE: u8 = 2;
 
@@ -83,6 +89,10 @@ impl Suite {
         self
     }
 
+    fn product_words(&self) -> Vec<String> {
+        self.product.as_ref().map(Product::words).unwrap_or_default()
+    }
+
     fn cases(&self) -> anyhow::Result<Vec<Case>> {
         let mut cases = match &self.product {
             None => catalogue::select(&self.selectors)?,
@@ -113,7 +123,7 @@ impl Suite {
         };
         let prepared = host::leave()
             .map_err(anyhow::Error::from)
-            .and_then(|left| Ok((Abilities::of(left, &cases)?, Runner::new(left)?)));
+            .and_then(|left| Ok(((left, Abilities::of(left, &cases)?), Runner::new(left)?)));
         let (abilities, runner) = match prepared {
             Ok((abilities, runner)) => (Some(abilities), Some(Arc::new(runner))),
             Err(_) if arguments.list => (None, None),
@@ -124,14 +134,32 @@ impl Suite {
         if cases.iter().any(Case::waits) {
             arguments.test_threads = arguments.test_threads.or(Some(WAITING_THREADS));
         }
+        let shared = match (&abilities, std::env::var_os(OUT)) {
+            // Nextest lists in another process, which makes no trial.
+            (Some((left, abilities)), Some(out)) if !arguments.list => {
+                let skip = |case: &Case| Some((case.clone(), abilities.skip(case, &kernel)?));
+                let shared = Shared::join(
+                    Path::new(&out),
+                    || facts::run(*left, &cases, &self.product_words()),
+                    || cases.iter().filter_map(skip).collect(),
+                );
+                match shared {
+                    Ok(shared) => Some(Arc::new(shared)),
+                    Err(error) => return complain(EXIT_USAGE, &format!("{error:#}")),
+                }
+            }
+            _ => None,
+        };
         let trials = cases.into_iter().map(|case| {
-            let skip = abilities.as_ref().and_then(|found| found.skip(&case, &kernel));
+            let skip = abilities.as_ref().and_then(|(_, found)| found.skip(&case, &kernel));
             // A waiver is ignored only where it still holds, which only the trial can tell: it
             // runs, and a stale waiver fails.
             let ignored = skip.is_some();
-            let runner = runner.clone();
-            Trial::ignorable_test(case.id.clone(), move || attempt(&case, skip, runner.as_deref()))
-                .with_ignored_flag(ignored)
+            let (runner, shared) = (runner.clone(), shared.clone());
+            Trial::ignorable_test(case.id.clone(), move || {
+                attempt(&case, skip, runner.as_deref(), shared.as_deref())
+            })
+            .with_ignored_flag(ignored)
         });
         libtest_mimic::run(&arguments, trials.collect()).exit_code()
     }
@@ -141,6 +169,7 @@ fn attempt(
     case: &Case,
     skip: Option<String>,
     runner: Option<&Runner>,
+    shared: Option<&Shared>,
 ) -> Result<libtest_mimic::Completion, Failed> {
     if let Some(reason) = skip {
         // Only with --include-ignored: what cannot be tried is then a failure, not a pass.
@@ -148,6 +177,9 @@ fn attempt(
     }
     let Some(runner) = runner else { return Err(Failed::from("the host was not left")) };
     let record = runner.run(case);
+    if let Some(shared) = shared {
+        shared.record(&record).map_err(|error| format!("{error:#}"))?;
+    }
     match record.verdict {
         Verdict::Conforms => Ok(libtest_mimic::Completion::Completed),
         Verdict::Known => Ok(libtest_mimic::Completion::ignored_with(record.reason)),
