@@ -31,10 +31,12 @@ bench: ## the kernel's floor, airtight's trials and a whole run, side by side
 generate: ## writes what is generated and committed: schema, reference, this kernel's table
 	cargo run --release --quiet -- schema > scenarios/schema.json.new
 	cargo run --release --quiet -- schema --reference > scenarios/REFERENCE.md.new
+	cargo run --release --quiet -- schema --result > reports/schema.json.new
 	cargo run --release --quiet -- table > reports/table.md.new
 	cargo run --release --quiet -- table programs > reports/programs.md.new
 	mv scenarios/schema.json.new scenarios/schema.json
 	mv scenarios/REFERENCE.md.new scenarios/REFERENCE.md
+	mv reports/schema.json.new reports/schema.json
 	mv reports/table.md.new reports/linux-$(SERIES).md
 	mv reports/programs.md.new reports/programs-linux-$(SERIES).md
 

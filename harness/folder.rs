@@ -85,22 +85,22 @@ pub fn read(path: &Path) -> Result<(Document, Vec<String>)> {
     let mut document = Document::parse(&bytes)
         .with_context(|| format!("read {} as a result of airtight's", file.display()))?;
     let mut remarks = Vec::new();
-    if folder {
-        for at in 0..document.runs.len() {
-            adopt(path, &mut document, at, &mut remarks);
-        }
+    // A merged result has been through this: what it lacks is not what the records beside it are of.
+    if folder && document.runs.len() == 1 {
+        adopt(path, &mut document, &mut remarks);
+        document.records.sort_by_cached_key(|record| record.scenario.clone());
         document.sum();
     }
     Ok((document, remarks))
 }
 
-/// Adds the records that a run lacks, where they are in the folder.
-fn adopt(folder: &Path, document: &mut Document, at: usize, remarks: &mut Vec<String>) {
-    for id in document.runs[at].missing.clone() {
+/// Adds the records that the run lacks, where they are in the folder.
+fn adopt(folder: &Path, document: &mut Document, remarks: &mut Vec<String>) {
+    for id in document.runs[0].missing.clone() {
         let path = folder.join(format!("{}.json", stem(&id)));
         let Ok(bytes) = fs::read(&path) else { continue };
         match serde_json::from_slice::<Record>(&bytes) {
-            Ok(record) if record.id == id => document.records.push(Record { run: at, ..record }),
+            Ok(record) if record.id == id => document.records.push(Record { run: 0, ..record }),
             Ok(record) => {
                 remarks.push(format!("{}: the record of {}, not {id}", path.display(), record.id));
             }

@@ -21,7 +21,8 @@ use crate::verdict::Verdict;
 /// The exit code of a machine that cannot run laboratories.
 pub const EXIT_CANNOT_RUN: u8 = 3;
 /// The variable of the environment that names a folder for the records: with it every trial writes
-/// its own, in whichever process it is made, for `airtight report` to put together.
+/// its own into `FOLDER/TEST`, in whichever process it is made, for `airtight report FOLDER/*` to
+/// put together. TEST is the name of the test program, as in `cargo test --test TEST`.
 pub const OUT: &str = "AIRTIGHT_OUT";
 /// The exit code of a broken scenario file or a wrong use.
 pub const EXIT_USAGE: u8 = 2;
@@ -139,7 +140,7 @@ impl Suite {
             (Some((left, abilities)), Some(out)) if !arguments.list => {
                 let skip = |case: &Case| Some((case.clone(), abilities.skip(case, &kernel)?));
                 let shared = Shared::join(
-                    Path::new(&out),
+                    &Path::new(&out).join(own_name()),
                     || facts::run(*left, &cases, &self.product_words()),
                     || cases.iter().filter_map(skip).collect(),
                 );

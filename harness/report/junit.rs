@@ -39,7 +39,8 @@ pub(super) fn render(document: &Document) -> String {
     let mut suites = String::new();
     let mut rest = document.records.as_slice();
     while let Some(first) = rest.first() {
-        let other = |r: &Record| r.scenario != first.scenario || r.run != first.run;
+        let label = document.label(first);
+        let other = |r: &Record| r.scenario != first.scenario || document.label(r) != label;
         let count = rest.iter().position(other).unwrap_or(rest.len());
         let (records, more) = rest.split_at(count);
         let (text, counts) = suite(document, records);

@@ -26,6 +26,10 @@ pub fn merge(documents: Vec<Document>) -> anyhow::Result<Document> {
     let mut conflicts: BTreeSet<Conflict> =
         std::mem::take(&mut merged.conflicts).into_iter().collect();
     merged.records = settle(&merged.runs, std::mem::take(&mut merged.records), &mut conflicts);
+    // Shards share scenarios: what belongs together stands together.
+    let runs = &merged.runs;
+    let first = |at: usize| runs.iter().position(|run| group(run) == group(&runs[at]));
+    merged.records.sort_by_cached_key(|record| (first(record.run), record.scenario.clone()));
     conflicts.extend(texts(&merged.runs));
     merged.conflicts = conflicts.into_iter().collect();
     close_gaps(&mut merged);

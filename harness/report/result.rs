@@ -308,20 +308,25 @@ impl Document {
     pub fn problems(&self) -> Vec<String> {
         const NAMED: usize = 5;
         let mut problems = Vec::new();
-        let missing: BTreeSet<&String> = self.runs.iter().flat_map(|run| &run.missing).collect();
-        let planned: usize = self.runs.iter().map(|run| run.planned).sum();
+        let lacking = || self.runs.iter().filter(|run| !run.missing.is_empty());
+        // Shards plan the same trials: each is counted once, on each kernel and for each product.
+        let missing: BTreeSet<(&String, &String, Option<&Product>)> = lacking()
+            .flat_map(|run| run.missing.iter().map(move |id| (run, id)))
+            .map(|(run, id)| (id, &run.kernel.release, run.product.as_ref()))
+            .collect();
         if self.partial && missing.is_empty() {
             problems.push("the result is partial, and what was planned is unknown".to_owned());
         } else if self.partial {
-            let names: Vec<&str> = missing.iter().take(NAMED).map(|id| id.as_str()).collect();
-            let more = if missing.len() > NAMED { ", ..." } else { "" };
+            let names: Vec<&str> = missing.iter().take(NAMED).map(|(id, ..)| id.as_str()).collect();
             problems.push(format!(
-                "the result is partial: of {planned} planned trials there is no record of {}: {}{more}",
+                "the result is partial: of {} planned trials there is no record of {}: {}{}",
+                self.records.len() + missing.len(),
                 missing.len(),
-                names.join(", ")
+                names.join(", "),
+                if missing.len() > NAMED { ", ..." } else { "" }
             ));
         }
-        let ended = self.runs.iter().filter_map(|run| run.ended.as_ref());
+        let ended = lacking().filter_map(|run| run.ended.as_ref());
         problems.extend(ended.map(|why| format!("a run ended before its time: {why}")));
         problems.extend(self.conflicts.iter().map(|c| format!("{}: {}", c.of, c.what)));
         if self.records.is_empty() {
@@ -397,8 +402,11 @@ mod tests {
         document.runs[0].missing.clear();
         document.sum();
         assert_eq!((document.exit_code(), document.problems()), (0, Vec::new()));
+        // What has ended a run is of no weight once nothing is missing.
+        document.runs[0].ended = Some("interrupted".to_owned());
+        assert_eq!(document.problems(), Vec::<String>::new());
         document.conflicts.push(Conflict { of: "a".into(), what: "b".into() });
-        assert_eq!(document.exit_code(), 4);
+        assert_eq!((document.exit_code(), document.problems().len()), (4, 1));
     }
 
     #[test]

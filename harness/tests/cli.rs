@@ -363,10 +363,12 @@ fn the_table_leads_from_pins_to_scenarios() {
 #[test]
 fn generated_files_are_current() {
     let root = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_else(|_| ".".to_owned());
-    for (file, arguments) in
-        [("schema.json", vec!["schema"]), ("REFERENCE.md", vec!["schema", "--reference"])]
-    {
-        let committed = fs::read_to_string(Path::new(&root).join("scenarios").join(file));
+    for (file, arguments) in [
+        ("scenarios/schema.json", vec!["schema"]),
+        ("scenarios/REFERENCE.md", vec!["schema", "--reference"]),
+        ("reports/schema.json", vec!["schema", "--result"]),
+    ] {
+        let committed = fs::read_to_string(Path::new(&root).join(file));
         let current = text(&airtight(&arguments).stdout);
         // Not `assert_eq!`, which would print both files.
         assert!(committed.unwrap_or_default() == current, "`make generate` writes {file} anew");
