@@ -29,17 +29,11 @@ fn line(document: &Document, record: &Record, number: usize) -> String {
         Verdict::Skipped => format!("ok {number} - {name} # SKIP {reason}\n"),
         Verdict::Known => format!("not ok {number} - {name} # TODO {reason}\n"),
         Verdict::Deviates | Verdict::Stale | Verdict::Inconclusive => {
-            let place = quoted(&safe(&record.place));
-            let told: String = failure(document, record)
-                .lines()
-                .map(|line| format!("    - {}\n", quoted(line)))
-                .collect();
-            format!(
-                "not ok {number} - {name}\n  ---\n  verdict: {}\n  place: {place}\n  message: {}\n  \
-                 shown:\n{told}  ...\n",
-                record.verdict.word(),
-                quoted(&safe(&record.reason))
-            )
+            // As it stands, and the verdict first: the first line's indent is the block's.
+            let told: String =
+                failure(document, record).lines().map(|line| format!("    {line}\n")).collect();
+            let verdict = record.verdict.word();
+            format!("not ok {number} - {name}\n  ---\n  shown: |\n    {verdict}\n{told}  ...\n")
         }
     }
 }
@@ -47,11 +41,6 @@ fn line(document: &Document, record: &Record, number: usize) -> String {
 /// A description, in which `#` begins no directive.
 fn escape(text: &str) -> String {
     text.replace('\\', "\\\\").replace('#', "\\#")
-}
-
-/// A string as YAML takes it between double quotes, which JSON's are too.
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
 }
 
 #[cfg(test)]
@@ -70,7 +59,7 @@ mod tests {
             "\nnot ok 3 - basics/sample::known-2::v4-udp # TODO it known\n",
             "\nnot ok 4 - ",
             "\nnot ok 5 - ",
-            "  verdict: inconclusive\n",
+            "\n    inconclusive\n",
             "\nok 6 - basics/sample::skipped-5::v4-udp # SKIP it skipped\n",
         ] {
             assert!(text.contains(needed), "{needed:?} is not in\n{text}");
