@@ -89,7 +89,7 @@ fn build() -> Build {
     let debug = cfg!(debug_assertions);
     Build {
         profile: if debug { "debug" } else { "release" }.to_owned(),
-        commit: option_env!("AIRTIGHT_COMMIT").map(str::to_owned),
+        commit: option_env!("AIRTIGHT_COMMIT").filter(|of| !of.is_empty()).map(str::to_owned),
         // A hundred megabytes by code that is not optimised either would take a second.
         sha256: if debug { None } else { program::digest(Path::new("/proc/self/exe")) },
     }

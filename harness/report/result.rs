@@ -320,7 +320,7 @@ impl Document {
             let names: Vec<&str> = missing.iter().take(NAMED).map(|(id, ..)| id.as_str()).collect();
             problems.push(format!(
                 "the result is partial: of {} planned trials there is no record of {}: {}{}",
-                self.records.len() + missing.len(),
+                self.totals.total() + missing.len(),
                 missing.len(),
                 names.join(", "),
                 if missing.len() > NAMED { ", ..." } else { "" }
@@ -329,7 +329,8 @@ impl Document {
         let ended = lacking().filter_map(|run| run.ended.as_ref());
         problems.extend(ended.map(|why| format!("a run ended before its time: {why}")));
         problems.extend(self.conflicts.iter().map(|c| format!("{}: {}", c.of, c.what)));
-        if self.records.is_empty() {
+        // By the totals: a run that streams its records has no others at its end.
+        if self.totals.total() == 0 {
             problems.push("no trial was made: nothing is proved".to_owned());
         } else if self.totals.skipped == self.totals.total() {
             problems.push("every trial was skipped: nothing is proved".to_owned());

@@ -35,6 +35,7 @@ const TESTS: &[(&str, Test)] = &[
     ("what_is_no_result_is_refused", what_is_no_result_is_refused),
     ("a_regression_is_exit_code_1", a_regression_is_exit_code_1),
     ("annotations_are_all_that_is_printed", annotations_are_all_that_is_printed),
+    ("the_actions_script_gates", the_actions_script_gates),
 ];
 
 fn main() -> ExitCode {
@@ -324,6 +325,39 @@ fn annotations_are_all_that_is_printed() -> Result<()> {
     ensure!(said.lines().all(|line| line.starts_with("::")), "{said}");
     ensure!(!said.lines().any(|line| line.starts_with("::error::")), "{said}");
     ensure!(said.matches("::error ").count() == 10, "{said}");
+    ensure!(!said.contains("the result as a whole"), "{said}");
     ensure!(said.contains("%0A      ::add-mask::x%250A::stop-commands::y%0A"), "{said}");
+    Ok(())
+}
+
+/// What action.yml runs, in an environment like a runner's.
+fn the_actions_script_gates() -> Result<()> {
+    let folder = Folder::new("action")?;
+    let script = |selectors: &str, product: &str| -> Result<Output> {
+        let root = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_else(|_| ".".to_owned());
+        for name in ["output", "summary"] {
+            folder.file(name, "")?;
+        }
+        let mut bash = Command::new("bash");
+        bash.arg("ci/github.sh").current_dir(root);
+        bash.env("INPUT_AIRTIGHT", env!("CARGO_BIN_EXE_airtight"));
+        bash.env("INPUT_SELECTORS", selectors).env("INPUT_PRODUCT", product);
+        bash.env("INPUT_OUT", folder.path("out"));
+        bash.env("GITHUB_OUTPUT", folder.path("output"));
+        bash.env("GITHUB_STEP_SUMMARY", folder.path("summary"));
+        Ok(bash.output()?)
+    };
+    for (selectors, product, code, summary) in [
+        ("basics/device\nbasics/source-address\n", "", 0, "✅ everything conforms"),
+        ("product", "sh\n-c\nexit 0 # $(two words)", 1, "❌ something deviates"),
+        ("product", "/no/such program", 4, "❓ not everything is proved"),
+        ("basics/no-such", "", 2, ""),
+    ] {
+        let output = script(selectors, product)?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.code() == Some(code), "{selectors}: {} {said}", output.status);
+        let told = fs::read_to_string(folder.0.join("summary"))?;
+        ensure!(told.contains(summary) && told.is_empty() == summary.is_empty(), "{told}");
+    }
     Ok(())
 }
