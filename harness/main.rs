@@ -294,8 +294,12 @@ fn run(
     };
     let interrupt = Interrupt::listen()?;
     let batch = Batch::prepare(&cases)?;
-    let run = facts::run(batch.left(), &cases, &product.words());
-    let journal = Journal::begin(out, matches!(format, Format::Json), run)?;
+    let print = matches!(format, Format::Json);
+    let run = match out {
+        None if !print => facts::plan(&cases, &product.words()),
+        _ => facts::run(batch.left(), &cases, &product.words()),
+    };
+    let journal = Journal::begin(out, print, run)?;
     let mut printer = Printer::new(format, product, &cases, journal);
     let ran = batch.run(&cases, jobs, |at, record| {
         interrupt.check()?;
