@@ -20,7 +20,8 @@ pub use file::{
 };
 pub use kernel::KernelRange;
 
-use diagnostic::accepted_words;
+pub(crate) use diagnostic::accepted_words;
+
 use sha2::{Digest, Sha256};
 
 /// The largest scenario file, in bytes.
@@ -87,30 +88,12 @@ impl Scenario {
 /// Parses and checks one file. `name` is the scenario's name, `path` the file's as messages show
 /// it. Errors hold every fault that could be found, each with its place.
 pub fn parse(name: &str, path: &str, bytes: &[u8]) -> Result<Scenario, Diagnostics> {
-    let fault = |text: &str, span, message: String, help: Option<String>| {
-        Diagnostics(vec![Diagnostic {
-            path: path.to_owned(),
-            text: text.to_owned(),
-            span,
-            message,
-            help,
-        }])
+    let kind = Kind {
+        size: "a scenario is a page of text",
+        manual: "scenarios are TOML 1.0; see scenarios/REFERENCE.md",
+        keys: "scenarios/REFERENCE.md tells what it takes",
     };
-    if bytes.len() > FILE_BYTES_MAX {
-        let message = format!("the file has {} bytes", bytes.len());
-        let help = format!("a scenario is a page of text: at most {FILE_BYTES_MAX} bytes");
-        return Err(fault("", 0..0, message, Some(help)));
-    }
-    let text = std::str::from_utf8(bytes).map_err(|error| {
-        let good = String::from_utf8_lossy(&bytes[..error.valid_up_to()]).into_owned();
-        let at = good.len();
-        let message = format!("the file is not UTF-8 at byte {}", error.valid_up_to());
-        fault(&format!("{good}\u{fffd}"), at..at + 3, message, Some("save it as UTF-8".into()))
-    })?;
-    let file: File = toml::from_str(text).map_err(|error| {
-        let (message, help) = explain(error.message());
-        fault(text, error.span().unwrap_or(0..0), message, help)
-    })?;
+    let (text, file): (&str, File) = read(path, bytes, &kind)?;
     let found = check::check(&file);
     if !found.is_empty() {
         let diagnostics = found.into_iter().map(|fault| Diagnostic {
@@ -131,16 +114,60 @@ pub fn parse(name: &str, path: &str, bytes: &[u8]) -> Result<Scenario, Diagnosti
     })
 }
 
+/// What messages say of a kind of TOML file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kind {
+    /// How long such a file is.
+    pub(crate) size: &'static str,
+    /// What it is written in, and where that is explained.
+    pub(crate) manual: &'static str,
+    /// Where its keys are explained.
+    pub(crate) keys: &'static str,
+}
+
+/// Reads the TOML file `path`: its text, and what it says. Errors have the fault's place.
+pub(crate) fn read<'a, T: serde::de::DeserializeOwned>(
+    path: &str,
+    bytes: &'a [u8],
+    kind: &Kind,
+) -> Result<(&'a str, T), Diagnostics> {
+    let fault = |text: &str, span, message: String, help: Option<String>| {
+        Diagnostics(vec![Diagnostic {
+            path: path.to_owned(),
+            text: text.to_owned(),
+            span,
+            message,
+            help,
+        }])
+    };
+    if bytes.len() > FILE_BYTES_MAX {
+        let message = format!("the file has {} bytes", bytes.len());
+        let help = format!("{}: at most {FILE_BYTES_MAX} bytes", kind.size);
+        return Err(fault("", 0..0, message, Some(help)));
+    }
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let good = String::from_utf8_lossy(&bytes[..error.valid_up_to()]).into_owned();
+        let at = good.len();
+        let message = format!("the file is not UTF-8 at byte {}", error.valid_up_to());
+        fault(&format!("{good}\u{fffd}"), at..at + 3, message, Some("save it as UTF-8".into()))
+    })?;
+    let file: T = toml::from_str(text).map_err(|error| {
+        let (message, help) = explain(error.message(), kind);
+        fault(text, error.span().unwrap_or(0..0), message, help)
+    })?;
+    Ok((text, file))
+}
+
 /// Splits serde's sentence (``unknown field `x`, expected one of `a`, `b` ``) into what is wrong
 /// and what would be accepted.
-fn explain(message: &str) -> (String, Option<String>) {
+fn explain(message: &str, kind: &Kind) -> (String, Option<String>) {
     let message = message.replace('\n', " ").trim().replace("field", "key");
     if let Some(key) = message.strip_prefix("missing key ") {
-        let help = format!("add {key}; scenarios/REFERENCE.md tells what it takes");
+        let help = format!("add {key}; {}", kind.keys);
         return (message.clone(), Some(help));
     }
     let Some((fault, expected)) = message.split_once(", expected ") else {
-        return (message, Some("scenarios are TOML 1.0; see scenarios/REFERENCE.md".to_owned()));
+        return (message, Some(kind.manual.to_owned()));
     };
     let words: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
     let (Some(word), false) = (fault.split('`').nth(1), words.is_empty()) else {

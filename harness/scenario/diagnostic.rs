@@ -72,7 +72,7 @@ impl fmt::Display for Diagnostics {
 impl std::error::Error for Diagnostics {}
 
 /// What would be accepted in place of `word`, with the nearest of `accepted` named first.
-pub(super) fn accepted_words<'a>(
+pub(crate) fn accepted_words<'a>(
     word: &str,
     accepted: impl IntoIterator<Item = &'a str>,
 ) -> String {
