@@ -29,6 +29,8 @@
 pub mod batch;
 pub mod capture;
 pub mod catalogue;
+#[cfg(feature = "cli")]
+pub mod compliance;
 pub mod coverage;
 mod errno;
 pub mod facts;

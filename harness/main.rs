@@ -31,6 +31,11 @@ use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
 use journal::{EXIT_INTERRUPTED, Interrupt, Interrupted, Journal};
 
+#[path = "main/comply.rs"]
+mod comply;
+#[path = "main/whole.rs"]
+mod whole;
+
 /// Proves which ways of pinning traffic to a network link hold, and which leak.
 #[derive(Parser)]
 #[command(
@@ -115,6 +120,8 @@ enum Command {
         /// Files or folders; without one, the embedded catalogue.
         files: Vec<PathBuf>,
     },
+    /// Assesses a product's requirements against results: what is proved, violated, waived.
+    Comply(comply::Options),
     /// Adds a gate to the repository in this folder: a test or a command line, a first scenario, a
     /// CI job. What is there already stays as it is.
     Init,
@@ -162,6 +169,7 @@ fn main() -> ExitCode {
         Command::Table { selectors } => table(&selectors),
         Command::List { selectors } => list(&selectors),
         Command::Check { files } => check(&files),
+        Command::Comply(options) => answer(comply::comply(&options)),
         Command::Init => init(),
         Command::Doctor => doctor(),
         Command::Schema { reference, result } => print_schema(reference, result),
@@ -198,6 +206,13 @@ fn say(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())?;
     Ok(out.flush()?)
+}
+
+/// Says what a command has to say, and hands its exit code on.
+fn answer(done: Result<(String, u8)>) -> Result<u8> {
+    let (text, code) = done?;
+    say(&text)?;
+    Ok(code)
 }
 
 fn list(selectors: &[String]) -> Result<u8> {

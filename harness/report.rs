@@ -2,6 +2,8 @@
 //!
 //! It must not know how a trial is made, nor judge one: what a record does not say is not said.
 
+#[cfg(feature = "cli")]
+pub mod compliance;
 pub mod diff;
 pub mod explain;
 pub mod github;
@@ -10,6 +12,8 @@ pub mod human;
 pub mod json;
 mod junit;
 pub mod merge;
+#[cfg(feature = "cli")]
+pub mod oscal;
 #[cfg(feature = "cli")]
 pub mod pcapng;
 pub mod programs;
@@ -35,7 +39,7 @@ pub const FILES: &[(&str, Render)] = &[
 
 /// A record of a leak, for the tests of each report.
 #[cfg(test)]
-mod sample {
+pub(crate) mod sample {
     use std::collections::BTreeMap;
 
     use super::result::{Document, Run};
@@ -109,7 +113,7 @@ mod sample {
     }
 
     /// A sentinel and a leak on `uplink`, whose proofs all stand.
-    pub(super) fn record() -> Record {
+    pub(crate) fn record() -> Record {
         let both = || ["chassis".to_owned(), "uplink".to_owned()];
         let frame = |phase: &str, role: &str, at_ns, summary: &str| FrameRecord {
             link: "uplink".to_owned(),

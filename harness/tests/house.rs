@@ -30,11 +30,22 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("batch", &["host", "plan", "probe", "trial"]),
+    ("compliance", &["report", "scenario", "trial", "verdict"]),
     ("coverage", &[]),
     ("script", &["plan", "scenario"]),
     (
         "report",
-        &["coverage", "plan", "program", "scenario", "script", "sender", "trial", "verdict"],
+        &[
+            "compliance",
+            "coverage",
+            "plan",
+            "program",
+            "scenario",
+            "script",
+            "sender",
+            "trial",
+            "verdict",
+        ],
     ),
     ("facts", &["host", "lab", "plan", "program", "report"]),
     ("folder", &["plan", "report", "trial", "verdict"]),
@@ -48,8 +59,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that touch neither the kernel nor the clock nor the environment.
-const PURE: &[&str] =
-    &["scenario", "schema", "plan", "peer", "verdict", "report", "coverage", "script"];
+const PURE: &[&str] = &[
+    "scenario",
+    "schema",
+    "plan",
+    "peer",
+    "verdict",
+    "report",
+    "coverage",
+    "compliance",
+    "script",
+];
 /// What a pure module does not name.
 const IMPURE: &[&str] = &[
     "std::fs",
