@@ -27,6 +27,8 @@
 //! ```
 
 pub mod batch;
+#[cfg(feature = "cli")]
+pub mod bundle;
 pub mod capture;
 pub mod catalogue;
 #[cfg(feature = "cli")]

@@ -31,6 +31,8 @@ use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
 use journal::{EXIT_INTERRUPTED, Interrupt, Interrupted, Journal};
 
+#[path = "main/bundle.rs"]
+mod bundle;
 #[path = "main/comply.rs"]
 mod comply;
 #[path = "main/whole.rs"]
@@ -120,6 +122,12 @@ enum Command {
         /// Files or folders; without one, the embedded catalogue.
         files: Vec<PathBuf>,
     },
+    /// Puts a run's files into one archive, with a list of their sums and a signed statement.
+    Bundle(bundle::BundleOptions),
+    /// Checks a bundle's every byte and its signature, and names what was altered.
+    Verify(bundle::VerifyOptions),
+    /// Makes a pair of ed25519 keys for bundles.
+    Keygen(bundle::KeygenOptions),
     /// Assesses a product's requirements against results: what is proved, violated, waived.
     Comply(comply::Options),
     /// Adds a gate to the repository in this folder: a test or a command line, a first scenario, a
@@ -169,6 +177,9 @@ fn main() -> ExitCode {
         Command::Table { selectors } => table(&selectors),
         Command::List { selectors } => list(&selectors),
         Command::Check { files } => check(&files),
+        Command::Bundle(options) => answer(bundle::bundle(&options)),
+        Command::Verify(options) => answer(bundle::verify(&options)),
+        Command::Keygen(options) => answer(bundle::keygen(&options)),
         Command::Comply(options) => answer(comply::comply(&options)),
         Command::Init => init(),
         Command::Doctor => doctor(),

@@ -138,3 +138,109 @@ fn a_result_that_cannot_be_read_is_named() {
     ends(2, &["comply", REQUIREMENTS, &good, "--to", &taken], &["write", "compliance.md"]);
     assert_eq!(names(Path::new(&taken)), ["compliance.md"]);
 }
+
+/// A folder with a small run's evidence, its keys beside it, and its bundle.
+fn bundled(name: &str) -> (Folder, String, String) {
+    let folder = Folder::new(name);
+    let (run, key, to) = (folder.at("run"), folder.at("key"), folder.at("evidence.tar"));
+    let trials = "basics/device::device::v4";
+    assert!(airtight(&["run", trials, "--out", &run]).status.success());
+    ends(0, &["keygen", &key], &["the private key", "key.pub"]);
+    ends(0, &["bundle", &run, "--key", &key, "--to", &to], &["PASSED: 3 passed", "signed by"]);
+    (folder, key, to)
+}
+
+#[test]
+fn a_bundle_is_made_signed_and_verified() {
+    use std::os::unix::fs::PermissionsExt;
+    let (folder, key, to) = bundled("bundle");
+    let public = format!("{key}.pub");
+    ends(0, &["verify", &to, "--key", &public], &["is intact: 6 files", "3 passed", "signed by"]);
+    // What was not checked is said, and is no success.
+    ends(4, &["verify", &to], &["not checked: who made it", "--key PUB"]);
+    let other = folder.at("other");
+    ends(0, &["keygen", &other], &[]);
+    let other = format!("{other}.pub");
+    ends(1, &["verify", &to, "--key", &other], &["not signed by this key"]);
+    ends(2, &["verify", &to, "--key", &key], &["a private key"]);
+    ends(2, &["verify", &folder.at("nothing")], &["read", "nothing"]);
+    // The same folder and key give the same archive.
+    let again = folder.at("again.tar");
+    ends(0, &["bundle", &folder.at("run"), "--key", &key, "--to", &again], &[]);
+    assert!(fs::read(&to).unwrap() == fs::read(&again).unwrap());
+    let plain = folder.at("plain.tar");
+    ends(0, &["bundle", &folder.at("run"), "--to", &plain], &["not signed"]);
+    ends(4, &["verify", &plain], &["not checked", "It is not signed"]);
+    ends(1, &["verify", &plain, "--key", &public], &["not signed, by this key"]);
+    // Keys are private, are not written over, and are in nothing else.
+    assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+    ends(2, &["keygen", &key], &["is there already"]);
+    fs::remove_file(&key).unwrap();
+    ends(2, &["keygen", &key], &["key.pub is there already"]);
+    assert!(!Path::new(&key).exists());
+}
+
+#[test]
+fn flipped_bytes_of_a_whole_bundle_are_found() {
+    let (folder, key, to) = bundled("flips");
+    let public = format!("{key}.pub");
+    let good = fs::read(&to).unwrap();
+    let step = good.len() / 40;
+    for at in (0..good.len()).step_by(step) {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1 << (at % 8);
+        let file = folder.file("flipped.tar", bytes);
+        ends(1, &["verify", &file, "--key", &public], &["is altered:\n  "]);
+    }
+    let file = folder.file("cut.tar", &good[..good.len() - 512]);
+    ends(1, &["verify", &file, "--key", &public], &["cut short"]);
+}
+
+#[test]
+fn what_cannot_be_bundled_is_said_and_leaves_nothing() {
+    let (folder, key, to) = bundled("refused");
+    let run = folder.at("run");
+    let before = names(&folder.0);
+    let refused = |needed: &[&str]| {
+        ends(2, &["bundle", &run, "--key", &key, "--to", &folder.at("new.tar")], needed);
+        assert_eq!(names(&folder.0), before);
+    };
+    let within = |name: &str| Path::new(&run).join(name);
+    fs::copy(&key, within("key")).unwrap();
+    refused(&["`key`", "keep keys elsewhere"]);
+    fs::remove_file(within("key")).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", within("link")).unwrap();
+    refused(&["link is neither a file nor a folder"]);
+    fs::remove_file(within("link")).unwrap();
+    fs::write(within("half.json"), "{ \"verdict\": \"conf").unwrap();
+    refused(&["`half.json` is no whole JSON", "cut short"]);
+    fs::remove_file(within("half.json")).unwrap();
+    fs::write(within("\u{1b}[2J"), "").unwrap();
+    refused(&["`\\u{1b}[2J`", "do not print"]);
+    fs::remove_file(within("\u{1b}[2J")).unwrap();
+    ends(2, &["bundle", &run, "--to", &format!("{run}/in.tar")], &["is within"]);
+    ends(2, &["bundle", &run, "--to", &folder.at("no/x.tar")], &["its folder is not there"]);
+    let empty = folder.at("empty");
+    fs::create_dir(&empty).unwrap();
+    let alone = ["bundle", &empty, "--to", &to];
+    ends(2, &alone, &["holds no record", "airtight run --out"]);
+    ends(2, &["bundle", &run, "--key", &to, "--to", &to], &["read"]);
+}
+
+#[test]
+fn a_disk_that_fills_up_leaves_the_archive_that_was_there() {
+    let (folder, key, to) = bundled("full");
+    let before = fs::read(&to).unwrap();
+    // A limit on the size of files stands for a full disk: it needs no privileges.
+    let script = format!(
+        "trap '' XFSZ; ulimit -f 4; exec {} bundle {} --key {key} --to {to}",
+        env!("CARGO_BIN_EXE_airtight"),
+        folder.at("run"),
+    );
+    let output = Command::new("bash").args(["-c", &script]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("write") && said.contains("evidence.tar"), "{said}");
+    assert!(fs::read(&to).unwrap() == before);
+    assert!(!names(&folder.0).iter().any(|name| name.ends_with(".new")), "{said}");
+}

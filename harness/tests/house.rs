@@ -30,6 +30,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("batch", &["host", "plan", "probe", "trial"]),
+    ("bundle", &[]),
     ("compliance", &["report", "scenario", "trial", "verdict"]),
     ("coverage", &[]),
     ("script", &["plan", "scenario"]),
