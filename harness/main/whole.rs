@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 /// Writes `bytes` to `path`: by way of a file beside it, which takes its name once it is whole and on
 /// the disk. What was there before stays where that fails.
@@ -31,10 +31,8 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
             }
             _ => "",
         };
-        let context = format!("write {shown}: {error}{remedy}");
-        anyhow::Error::new(error).context(context)
-    })?;
-    Ok(())
+        anyhow!("write {shown}: {error}{remedy}")
+    })
 }
 
 /// Makes the folder `path`.

@@ -256,7 +256,8 @@ fn parties(assessment: &Assessment, space: Uuid) -> Vec<Party> {
     owners.into_iter().map(party).collect()
 }
 
-/// The controls that requirements support evidence for, a selection for each catalogue.
+/// What was reviewed: the requirements, and the controls that they support evidence for, a selection
+/// for each catalogue.
 fn reviewed(assessment: &Assessment) -> ReviewedControls {
     let mut selections: Vec<(&Catalogue, Vec<String>)> = Vec::new();
     for supported in assessment.assessed.iter().flat_map(|one| &one.requirement.controls) {
@@ -278,12 +279,16 @@ fn reviewed(assessment: &Assessment) -> ReviewedControls {
             include_controls: ids.into_iter().map(|control_id| Include { control_id }).collect(),
         }
     };
-    let mut control_selections: Vec<Selection> = selections.into_iter().map(selection).collect();
-    if control_selections.is_empty() {
-        let description = "No requirement names a control.".to_owned();
-        let (links, include_controls) = (Vec::new(), Vec::new());
-        control_selections.push(Selection { description, links, include_controls });
-    }
+    // The schema wants a control to be reviewed, and a requirement need name none: the product's own
+    // requirements come first.
+    let ids = assessment.assessed.iter().map(|one| one.requirement.id.clone());
+    let own = Selection {
+        description: "The product's own requirements, which the findings are about.".to_owned(),
+        links: vec![Link { href: reference(assessment.requirements.path()), rel: "reference" }],
+        include_controls: ids.map(|control_id| Include { control_id }).collect(),
+    };
+    let control_selections = [own].into_iter().chain(selections.into_iter().map(selection));
+    let control_selections = control_selections.collect();
     ReviewedControls { control_selections }
 }
 
@@ -510,8 +515,8 @@ mod tests {
         assert_eq!(uuid.as_bytes()[14], b'5', "{uuid}");
         let result = &document["results"][0];
         let selections = &result["reviewed-controls"]["control-selections"];
-        let ids = [1, 0].map(|at| selections[at]["include-controls"][0]["control-id"].clone());
-        assert_eq!(ids, ["sc-7.21", "iec-62443-3-3_sr-5.2-re-1"]);
+        let ids = [2, 1, 0].map(|at| selections[at]["include-controls"][0]["control-id"].clone());
+        assert_eq!(ids, ["sc-7.21", "iec-62443-3-3_sr-5.2-re-1", "R"]);
         assert_eq!(result["start"], "2026-09-21T14:13:20.000000Z");
         assert!(!text.contains('\u{1b}') && text.contains("\\\\u{1b}[31m"), "{text}");
         assert!(!text.contains("complies"));
