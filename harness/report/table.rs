@@ -1,7 +1,7 @@
 //! The lookup table: what each way of pinning a socket comes to in each conflict, on one kernel, as
 //! a page of Markdown. It holds nothing that differs from run to run.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::coverage;
 use crate::plan::Role;
@@ -10,11 +10,11 @@ use crate::trial::Record;
 use crate::verdict::Verdict;
 
 /// How many conflicts stand side by side: more do not fit a page.
-const COLUMNS: usize = 5;
+pub(super) const COLUMNS: usize = 5;
 /// In how many conflicts a pin must have been tried to stand in the summary.
 const TELLING: usize = 4;
 /// What stands where nothing was tried.
-const UNTRIED: &str = "·";
+pub(super) const UNTRIED: &str = "·";
 
 /// The page. `series` is the kernel's, as in `linux-6.18`.
 pub fn page(records: &[Record], series: &str) -> String {
@@ -35,15 +35,15 @@ pub fn page(records: &[Record], series: &str) -> String {
 }
 
 /// One of the page's tables.
-struct Table {
-    title: &'static str,
+pub(super) struct Table {
+    pub(super) title: &'static str,
     /// What the heading of a column names.
-    across: &'static str,
+    pub(super) across: &'static str,
     role: Role,
     transports: &'static [&'static str],
 }
 
-const TABLES: &[Table] = &[
+pub(super) const TABLES: &[Table] = &[
     Table {
         title: "UDP: which pin keeps a sender to its link",
         across: "conflict",
@@ -71,7 +71,8 @@ const TABLES: &[Table] = &[
 ];
 
 impl Table {
-    fn records<'a>(&self, records: &'a [Record]) -> Vec<(&'a str, &'a Record)> {
+    /// The records that it shows, each with its conflict.
+    pub(super) fn records<'a>(&self, records: &'a [Record]) -> Vec<(&'a str, &'a Record)> {
         let ours = |record: &&Record| {
             record.role == self.role && self.transports.contains(&transport(record))
         };
@@ -80,7 +81,7 @@ impl Table {
     }
 }
 
-fn transport(record: &Record) -> &str {
+pub(super) fn transport(record: &Record) -> &str {
     record.cell.get("transport").map(String::as_str).unwrap_or_default()
 }
 
@@ -95,42 +96,70 @@ fn minute(records: &[Record]) -> String {
          link. A conflict counts as\nleaking where one family leaks.\n\n\
          | pin | UDP | TCP |\n|---|---|---|\n",
     );
-    let tables: Vec<_> = TABLES[..2].iter().map(|table| table.records(records)).collect();
-    for pin in pins(tables.iter().flatten().map(|(_, record)| *record)) {
-        let tried = |entries: &Vec<(&str, &Record)>| {
-            let headings = entries.iter().filter(|(_, record)| record.pin == pin);
-            headings.map(|(heading, _)| *heading).collect::<BTreeSet<_>>().len()
-        };
-        if tables.iter().all(|entries| tried(entries) < TELLING) {
-            continue;
-        }
-        let cells = tables.iter().map(|entries| {
-            let mut conflicts: BTreeMap<&str, Vec<&Record>> = BTreeMap::new();
-            for (heading, record) in entries.iter().filter(|(_, record)| record.pin == pin) {
-                conflicts.entry(heading).or_default().push(record);
-            }
-            if conflicts.is_empty() {
-                return UNTRIED.to_owned();
-            }
-            let any = |records: &[&Record], outcome: Outcome| {
-                records.iter().any(|r| r.observed.as_ref().is_some_and(|o| o.outcome == outcome))
-            };
-            let leaks = conflicts.values().filter(|r| any(r, Outcome::Leaked)).count();
-            let of = conflicts.len();
-            if leaks == 0 {
-                format!("holds or is refused in all {of}")
-            } else {
-                format!("**leaks** in {leaks} of {of}")
-            }
+    for (pin, standing) in standings(records) {
+        let cells = standing.map(|standing| {
+            standing.map_or_else(|| UNTRIED.to_owned(), |standing| standing.words("**leaks**"))
         });
-        let cells: Vec<String> = cells.collect();
         text += &format!("| {} | {} |\n", escape(&pin), cells.join(" | "));
     }
     text
 }
 
+/// In how many conflicts a pin was tried, in how many of them it leaks, and in how many of the
+/// others nothing is proved of one family or more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Standing {
+    pub(super) leaks: usize,
+    pub(super) unproved: usize,
+    pub(super) of: usize,
+}
+
+impl Standing {
+    /// In words, with the word for a leak as it is emphasized.
+    pub(super) fn words(self, leaks: &str) -> String {
+        let Standing { leaks: leaking, unproved, of } = self;
+        let holds = of - leaking - unproved;
+        let mut parts = Vec::new();
+        if leaking > 0 {
+            parts.push(format!("{leaks} in {leaking} of {of}"));
+        }
+        if unproved > 0 {
+            parts.push(format!("⚠ not proved in {unproved} of {of}"));
+        }
+        match parts.as_slice() {
+            [] => format!("holds or is refused in all {holds}"),
+            parts => parts.join(", "),
+        }
+    }
+}
+
+/// For each pin that was tried often enough to tell, how it stands with UDP and with TCP.
+pub(super) fn standings(records: &[Record]) -> Vec<(String, [Option<Standing>; 2])> {
+    let tables = [&TABLES[0], &TABLES[1]].map(|table| table.records(records));
+    let standing = |entries: &[(&str, &Record)], pin: &str| {
+        let mut conflicts: BTreeMap<&str, (bool, bool)> = BTreeMap::new();
+        for (heading, record) in entries.iter().filter(|(_, record)| record.pin == pin) {
+            let outcome = record.observed.as_ref().map(|observed| observed.outcome);
+            let (leaks, unproved) = conflicts.entry(heading).or_default();
+            *leaks |= outcome == Some(Outcome::Leaked);
+            *unproved |= outcome.is_none();
+        }
+        let count =
+            |which: fn(&(bool, bool)) -> bool| conflicts.values().filter(|c| which(c)).count();
+        let leaks = count(|(leaks, _)| *leaks);
+        let unproved = count(|(leaks, unproved)| *unproved && !*leaks);
+        (!conflicts.is_empty()).then_some(Standing { leaks, unproved, of: conflicts.len() })
+    };
+    let all = pins(tables.iter().flatten().map(|(_, record)| *record)).into_iter();
+    let each = all.map(|pin| {
+        let stands = [0, 1].map(|at: usize| standing(&tables[at], &pin));
+        (pin, stands)
+    });
+    each.filter(|(_, stands)| stands.iter().flatten().any(|s| s.of >= TELLING)).collect()
+}
+
 /// The pins of these records, the unpinned first, the others as they come.
-fn pins<'a>(records: impl Iterator<Item = &'a Record>) -> Vec<String> {
+pub(super) fn pins<'a>(records: impl Iterator<Item = &'a Record>) -> Vec<String> {
     let mut pins = vec!["none".to_owned()];
     for record in records {
         if !pins.contains(&record.pin) {
@@ -197,7 +226,7 @@ fn cell(records: Vec<&Record>) -> String {
 
 /// The different outcomes of these records, each with its first record and the names of all of
 /// its records.
-fn merged<'a>(
+pub(super) fn merged<'a>(
     records: &[&'a Record],
     name: impl Fn(&Record) -> String,
 ) -> Vec<(String, &'a Record, Vec<String>)> {
@@ -389,6 +418,21 @@ mod tests {
         records.push(in_conflict(0, Outcome::Leaked));
         let text = page(&records, "x");
         assert!(text.contains("| device | **leaks** in 1 of 4 | · |"), "{text}");
+    }
+
+    #[test]
+    fn the_summary_does_not_take_silence_for_holding() {
+        let mut records: Vec<Record> = (0..TELLING)
+            .map(|at| {
+                let mut record = record("device", "v4", Outcome::Contained);
+                record.heading = Some(format!("conflict {at}"));
+                record
+            })
+            .collect();
+        records[0].observed = None;
+        records[0].verdict = Verdict::Skipped;
+        let text = page(&records, "x");
+        assert!(text.contains("| device | ⚠ not proved in 1 of 4 | · |"), "{text}");
     }
 
     #[test]
