@@ -8,6 +8,8 @@ pub mod diff;
 pub mod explain;
 pub mod github;
 mod gitlab;
+#[cfg(feature = "cli")]
+pub mod html;
 pub mod human;
 pub mod json;
 mod junit;
@@ -35,6 +37,8 @@ pub const FILES: &[(&str, Render)] = &[
     ("results.tap", |document| Ok(tap::render(document).into_bytes())),
     ("gl-code-quality.json", |document| Ok(gitlab::render(document)?.into_bytes())),
     ("summary.md", |document| Ok(summary::render(document).into_bytes())),
+    #[cfg(feature = "cli")]
+    ("report.html", |document| Ok(html::page(document)?.into_bytes())),
 ];
 
 /// A record of a leak, for the tests of each report.

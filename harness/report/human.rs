@@ -16,7 +16,7 @@ const LINES_SHOWN: usize = 4;
 const LINE_SHOWN: usize = 160;
 
 /// The rounds of sentinels, in the order of a record's.
-const ROUNDS: [&str; 3] = ["at first", "behind the control", "behind the attempt"];
+pub(super) const ROUNDS: [&str; 3] = ["at first", "behind the control", "behind the attempt"];
 
 /// How text may look.
 #[derive(Clone, Copy, Debug, Default)]

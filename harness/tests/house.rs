@@ -53,7 +53,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "suite",
         &[
-            "catalogue", "facts", "folder", "host", "plan", "probe", "report", "scenario", "trial",
+            "catalogue",
+            "facts",
+            "folder",
+            "host",
+            "plan",
+            "probe",
+            "report",
+            "scenario",
+            "trial",
             "verdict",
         ],
     ),
