@@ -74,7 +74,8 @@ pub fn page(document: &Document) -> Result<String> {
         standings => Serde(&compatibility::standings(records)),
         tables => Serde(&compatibility::tables(records, &anchors)),
         list => Serde(&list),
-        packs => packs.finish()?,
+        // Base64: a script's text knows no escapes, and needs none here.
+        packs => packs.finish()?.into_iter().map(Value::from_safe_string).collect::<Vec<_>>(),
         style => Value::from_safe_string(STYLE.to_owned()),
         script => Value::from_safe_string(SCRIPT.to_owned()),
         style_hash => hash(STYLE),
