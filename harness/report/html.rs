@@ -49,10 +49,10 @@ pub fn page(document: &Document) -> Result<String> {
     let mut places = Vec::with_capacity(records.len());
     for (at, record) in records.iter().enumerate() {
         let evidence = detail::kept(record);
-        let detail = detail::detail(record, &evidence, &anchors[at]);
+        let capture = detail::pcapng(record, &evidence);
+        let detail = detail::detail(record, &evidence, &capture, &anchors[at]);
         let context = context! { trial => Serde(&detail) };
         let html = trial.render(context).with_context(|| format!("describe {}", record.id))?;
-        let pcapng = detail::pcapng(record, &evidence)?;
         let place = first.iter().take(TOLD_AT_ONCE_MAX).position(|told| *told == at);
         let packed = match place {
             Some(place) => {
@@ -61,7 +61,7 @@ pub fn page(document: &Document) -> Result<String> {
             }
             None => html.as_str(),
         };
-        places.push(packs.add(packed, &pcapng)?);
+        places.push(packs.add(packed, capture.as_deref().unwrap_or_default())?);
     }
 
     let hash = |text: &str| Base64::encode_string(&Sha256::digest(text.as_bytes()));

@@ -60,18 +60,21 @@ pub(super) fn kept(record: &Record) -> Kept {
     Kept { frames, bytes_max, note: notes.join("; ") }
 }
 
-/// The capture of what is kept; empty where there are no frames.
-pub(super) fn pcapng(record: &Record, kept: &Kept) -> anyhow::Result<Vec<u8>> {
+/// The capture of what is kept, or why there is none.
+pub(super) fn pcapng(record: &Record, kept: &Kept) -> Result<Vec<u8>, String> {
     if kept.frames.is_empty() {
-        return Ok(Vec::new());
+        return Err(String::new());
     }
-    if kept.note.is_empty() {
-        return capture::write(record);
-    }
-    let mut less = record.clone();
-    less.frames = kept.frames.iter().map(|at| record.frames[*at].clone()).collect();
-    less.frames.iter_mut().for_each(|frame| frame.bytes.truncate(kept.bytes_max));
-    capture::write(&less)
+    let written = if kept.note.is_empty() {
+        capture::write(record)
+    } else {
+        let mut less = record.clone();
+        less.frames = kept.frames.iter().map(|at| record.frames[*at].clone()).collect();
+        less.frames.iter_mut().for_each(|frame| frame.bytes.truncate(kept.bytes_max));
+        capture::write(&less)
+    };
+    // A record that contradicts itself is told as far as it goes.
+    written.map_err(|error| format!("no capture can be made of these frames: {error:#}"))
 }
 
 /// A trial's description.
@@ -88,6 +91,7 @@ pub(super) struct Detail {
     observed: String,
     sign: &'static str,
     kind: &'static str,
+    /// Why, where that is more than what is expected and observed.
     reason: String,
     lab: lab::Drawing,
     timeline: Option<timeline::Drawing>,
@@ -99,6 +103,8 @@ pub(super) struct Detail {
     left_out: String,
     /// What the capture is called; empty: there is none.
     file: String,
+    /// Why there is none.
+    no_file: String,
     again: Vec<(&'static str, String)>,
 }
 
@@ -166,10 +172,17 @@ struct Frame {
     summary: String,
     hex: String,
     hex_note: String,
+    /// Whether its bytes are shown at once.
+    open: bool,
 }
 
 /// The description of this record, with the frames that are kept.
-pub(super) fn detail(record: &Record, kept: &Kept, anchor: &str) -> Detail {
+pub(super) fn detail(
+    record: &Record,
+    kept: &Kept,
+    capture: &Result<Vec<u8>, String>,
+    anchor: &str,
+) -> Detail {
     let word = |axis: &str| record.cell.get(axis).cloned().unwrap_or_default();
     let role = match record.role {
         Role::Sends => "sends first",
@@ -207,7 +220,10 @@ pub(super) fn detail(record: &Record, kept: &Kept, anchor: &str) -> Detail {
         observed: observed(record),
         sign: outcome_sign(outcome),
         kind: outcome.map_or("untried", |outcome| outcome.word()),
-        reason: record.reason.clone(),
+        reason: match record.reason == observed(record) || record.reason.starts_with("expected ") {
+            true => String::new(),
+            false => record.reason.clone(),
+        },
         lab: lab::drawing(record),
         timeline: timeline::drawing(record),
         controls: controls(record),
@@ -215,7 +231,8 @@ pub(super) fn detail(record: &Record, kept: &Kept, anchor: &str) -> Detail {
         calls: record.calls.iter().map(|c| (c.call.clone(), answer(&c.errno))).collect(),
         program: record.program.as_ref().map(|ran| program(record, ran)),
         left_out: kept.note.clone(),
-        file: if frames.is_empty() { String::new() } else { file(&record.id) },
+        file: capture.as_ref().map_or_else(|_| String::new(), |_| file(&record.id)),
+        no_file: capture.as_ref().err().cloned().unwrap_or_default(),
         frames,
         again: again(record),
     }
@@ -340,6 +357,7 @@ fn program(record: &Record, ran: &Ran) -> Program {
 
 fn frames(record: &Record, kept: &Kept) -> Vec<Frame> {
     let start = record.frames.iter().map(|frame| frame.at_ns).min().unwrap_or(0);
+    let leak = kept.frames.iter().copied().find(|at| record.frames[*at].role == "leak");
     let frame = |at: &usize| {
         let frame = &record.frames[*at];
         let shown_bytes = frame.bytes.len().min(HEX_BYTES).min(kept.bytes_max);
@@ -358,9 +376,12 @@ fn frames(record: &Record, kept: &Kept) -> Vec<Frame> {
             summary: frame.summary.clone(),
             hex: hexadecimal(&frame.bytes[..shown_bytes]),
             hex_note,
+            open: Some(*at) == leak,
         }
     };
-    kept.frames.iter().map(frame).collect()
+    let mut ordered = kept.frames.clone();
+    ordered.sort_by_key(|at| timeline::order(&record.frames[*at]));
+    ordered.iter().map(frame).collect()
 }
 
 /// Bytes as hexdump(1) has them: offset, sixteen bytes, what of them is ASCII.

@@ -8,6 +8,9 @@ use crate::report::result::Document;
 use crate::scenario::Outcome;
 use crate::verdict::Verdict;
 
+/// How wide a part of the bar is at least.
+const PART_MIN: f64 = 12.0;
+
 /// The head of the page.
 #[derive(Serialize)]
 pub(super) struct Headline {
@@ -77,19 +80,22 @@ pub(super) fn headline(document: &Document) -> Headline {
             meaning,
         }
     };
+    let outcomes = vec![
+        outcome(Outcome::Contained, "frames on an intended link, and none elsewhere"),
+        outcome(Outcome::Leaked, "at least one frame on a link that is not intended"),
+        outcome(Outcome::Refused, "an error or no reception, and no frame anywhere"),
+        outcome(Outcome::Silent, "no error, and no frame anywhere"),
+        outcome(Outcome::Delivered, "what a gateway injected reached the socket"),
+    ];
+    let any = outcomes.iter().filter(|outcome| outcome.words != "0");
+    let proved: Vec<String> = any.map(|o| format!("{} {}", o.words, o.word)).collect();
     Headline {
         tone,
         sign,
         sentence,
-        notes: problems.into_iter().chain(notes(&tally)).collect(),
+        notes: problems.into_iter().chain(notes(&tally, &proved)).collect(),
         counts: counts(&tally),
-        outcomes: vec![
-            outcome(Outcome::Contained, "frames on an intended link, and none elsewhere"),
-            outcome(Outcome::Leaked, "at least one frame on a link that is not intended"),
-            outcome(Outcome::Refused, "an error or no reception, and no frame anywhere"),
-            outcome(Outcome::Silent, "no error, and no frame anywhere"),
-            outcome(Outcome::Delivered, "what a gateway injected reached the socket"),
-        ],
+        outcomes,
         total: tally.total(),
         total_words: grouped(tally.total()),
         scenarios: scenarios.len(),
@@ -153,19 +159,15 @@ fn sentence(tally: &Tally) -> (&'static str, &'static str, String) {
     }
 }
 
-fn notes(tally: &Tally) -> Vec<String> {
+/// `proved` is how many trials came to each outcome, in words.
+fn notes(tally: &Tally, proved: &[String]) -> Vec<String> {
     let mut notes = Vec::new();
-    if tally.conforms > 0 {
-        notes.push(format!(
-            "{} conform: the frames on every wire were what the scenario says, with the trap \
-             proved to be armed.",
-            plural_grouped(tally.conforms, "trial")
-        ));
+    if !proved.is_empty() {
+        notes.push(format!("What the wires showed: {}.", proved.join(", ")));
     }
     if tally.inconclusive > 0 {
         notes.push(format!(
-            "{} inconclusive: a control is missing or a trial failed, so neither a leak nor its \
-             absence is proved.",
+            "{} inconclusive: neither a leak nor its absence is proved.",
             plural_grouped(tally.inconclusive, "trial")
         ));
     }
@@ -177,7 +179,7 @@ fn notes(tally: &Tally) -> Vec<String> {
     }
     if tally.known > 0 {
         notes.push(format!(
-            "{} deviate as a waiver says they do: known, not mended.",
+            "{} known to deviate: waived, not mended.",
             plural_grouped(tally.known, "trial")
         ));
     }
@@ -198,11 +200,14 @@ fn counts(tally: &Tally) -> Vec<Count> {
         (Verdict::Inconclusive, tally.inconclusive, "nothing was proved"),
         (Verdict::Skipped, tally.skipped, "not tried on this machine"),
     ];
-    let total = tally.total().max(1) as f64;
+    // One trial among thousands must be seen.
+    let parts = rows.iter().filter(|(_, count, _)| *count > 0).count() as f64;
+    let scale = (1000.0 - PART_MIN * parts) / tally.total().max(1) as f64;
     let mut from = 0.0;
     let mut counts = Vec::new();
     for (verdict, count, meaning) in rows {
-        let width = (count as f64 / total * 10_000.0).round() / 10.0;
+        let part = if count > 0 { PART_MIN + count as f64 * scale } else { 0.0 };
+        let width = (part * 10.0).round() / 10.0;
         let badge = verdict_badge(verdict);
         counts.push(Count { badge, count, words: grouped(count), meaning, from, width });
         from += width;

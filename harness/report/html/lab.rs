@@ -39,6 +39,8 @@ struct Lane {
     /// The attempt's first frame.
     summary: String,
     control: String,
+    /// Whether the control was reached by it, and has sent nothing.
+    reached: bool,
     arrives: bool,
 }
 
@@ -53,6 +55,7 @@ pub(super) fn drawing(record: &Record) -> Drawing {
         let frames = || record.frames.iter().filter(|frame| frame.link == *link);
         let attempt: Vec<&FrameRecord> = frames().filter(|frame| of_attempt(frame)).collect();
         let control = frames().filter(|f| f.phase == "control" && f.role != "sentinel").count();
+        let reached = record.controls.unpinned.contains(link);
         let intended = record.intended.contains(link);
         let leak =
             attempt.iter().any(|frame| frame.role == "leak") || (!attempt.is_empty() && !intended);
@@ -69,8 +72,9 @@ pub(super) fn drawing(record: &Record) -> Drawing {
             },
             leak,
             summary: attempt.first().map_or_else(String::new, |frame| fitting(&frame.summary, 56)),
+            reached: control == 0 && reached,
             control: match control {
-                0 if record.controls.unpinned.contains(link) => "control".to_owned(),
+                0 if reached => "the control arrives".to_owned(),
                 0 => String::new(),
                 count => format!("control: {}", plural(count as u64, "frame")),
             },

@@ -160,10 +160,10 @@
     }
   });
 
-  // Paper has no summaries to open.
+  // Paper has no summaries to open. The bytes of sentinels are ours, and not worth it.
   let closed = [];
   addEventListener('beforeprint', () => {
-    closed = [...document.querySelectorAll('.trial details:not([open])')];
+    closed = [...document.querySelectorAll('.trial tr:not(.sentinel) details:not([open])')];
     for (const one of closed) one.open = true;
   });
   addEventListener('afterprint', () => { for (const one of closed) one.open = false; });

@@ -1,10 +1,15 @@
 //! The templates, and the one way by which values get into them: everything that would be
 //! interpreted is spelled out, then escaped for HTML.
 
+use std::borrow::Cow;
+
 use anyhow::{Context, Result};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, escape_formatter};
+
+/// How much of one text is shown. What scenarios and programs say of themselves is shorter.
+const BYTES_MAX: usize = 16 << 10;
 
 const TEMPLATES: &[(&str, &str)] = &[
     ("page.html", include_str!("page.html")),
@@ -22,13 +27,24 @@ pub(super) fn templates() -> Result<Environment<'static>> {
     let syntax = SyntaxConfig::builder().trim_blocks(true).build();
     templates.set_syntax(syntax.context("set the syntax of templates")?);
     templates.set_formatter(|out, state, value| match value.as_str() {
-        Some(text) if !value.is_safe() => escape_formatter(out, state, &Value::from(visible(text))),
+        Some(text) if !value.is_safe() => {
+            escape_formatter(out, state, &Value::from(visible(&capped(text))))
+        }
         _ => escape_formatter(out, state, value),
     });
     for (name, text) in TEMPLATES {
         templates.add_template(name, text).with_context(|| format!("read the template {name}"))?;
     }
     Ok(templates)
+}
+
+/// The beginning of a text that is too long to be read, and how much of it is left out.
+fn capped(text: &str) -> Cow<'_, str> {
+    if text.len() <= BYTES_MAX {
+        return Cow::Borrowed(text);
+    }
+    let end = text.floor_char_boundary(BYTES_MAX);
+    Cow::Owned(format!("{} [{} more bytes are not shown]", &text[..end], text.len() - end))
 }
 
 /// Text with whatever has no shape of its own spelled out: control characters, what turns the

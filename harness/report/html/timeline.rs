@@ -10,12 +10,12 @@ use crate::trial::{FrameRecord, Record};
 /// The parts of a trial, in their order.
 const PHASES: [&str; 4] = ["rising", "control", "attempt", "drained"];
 
-const LEFT: f64 = 128.0;
+const LEFT: f64 = 144.0;
 const RIGHT: f64 = 744.0;
 const TOP: f64 = 40.0;
 const LANE: f64 = 34.0;
 /// How far apart marks stand, at least and at most.
-const APART: (f64, f64) = (7.0, 34.0);
+const APART: (f64, f64) = (7.0, 64.0);
 /// How wide a phase is at least, so that its name fits.
 const PHASE_WIDTH: f64 = 84.0;
 
@@ -24,6 +24,8 @@ const PHASE_WIDTH: f64 = 84.0;
 pub(super) struct Drawing {
     width: f64,
     height: f64,
+    /// Whether it can be as wide as its page, and need not be moved along.
+    fits: bool,
     lanes: Vec<Lane>,
     phases: Vec<Phase>,
     words: String,
@@ -63,21 +65,24 @@ pub(super) fn kind(frame: &FrameRecord) -> &'static str {
     }
 }
 
+/// Where a frame stands among those of all links. Phases follow each other on all wires, whichever
+/// wire was read first.
+pub(super) fn order(frame: &FrameRecord) -> (usize, u64) {
+    let rank = PHASES.iter().position(|phase| *phase == frame.phase).unwrap_or(PHASES.len());
+    (rank, frame.at_ns)
+}
+
 /// The drawing of this record's frames; nothing where it has none.
 pub(super) fn drawing(record: &Record) -> Option<Drawing> {
     let start = record.frames.iter().map(|frame| frame.at_ns).min()?;
-    // Phases follow each other on all wires, whichever wire's clock is read first.
-    let rank = |frame: &FrameRecord| {
-        PHASES.iter().position(|phase| *phase == frame.phase).unwrap_or(PHASES.len())
-    };
     let mut ordered: Vec<&FrameRecord> = record.frames.iter().collect();
-    ordered.sort_by_key(|frame| (rank(frame), frame.at_ns));
+    ordered.sort_by_key(|frame| order(frame));
     let apart = ((RIGHT - LEFT) / (ordered.len() as f64 + 1.0)).clamp(APART.0, APART.1);
 
     let mut phases: Vec<Phase> = Vec::new();
     let mut places: Vec<f64> = Vec::with_capacity(ordered.len());
     let mut x = LEFT;
-    for of in ordered.chunk_by(|one, other| rank(one) == rank(other)) {
+    for of in ordered.chunk_by(|one, other| order(one).0 == order(other).0) {
         let needed = apart * of.len() as f64;
         let width = needed.max(PHASE_WIDTH);
         let first = x + (width - needed) / 2.0 + apart / 2.0;
@@ -108,7 +113,14 @@ pub(super) fn drawing(record: &Record) -> Option<Drawing> {
     });
     let words = format!("Frames in the order of time. {}.", each.collect::<Vec<_>>().join("; "));
     let height = TOP + LANE * lanes.len() as f64 + 40.0;
-    Some(Drawing { width: rounded(x.max(RIGHT) + 16.0), height, lanes, phases, words })
+    Some(Drawing {
+        width: rounded(x.max(RIGHT) + 16.0),
+        height,
+        fits: x <= RIGHT + 100.0,
+        lanes,
+        phases,
+        words,
+    })
 }
 
 fn rounded(x: f64) -> f64 {
