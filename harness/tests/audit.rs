@@ -155,7 +155,7 @@ fn a_bundle_is_made_signed_and_verified() {
     use std::os::unix::fs::PermissionsExt;
     let (folder, key, to) = bundled("bundle");
     let public = format!("{key}.pub");
-    ends(0, &["verify", &to, "--key", &public], &["is intact: 6 files", "3 passed", "signed by"]);
+    ends(0, &["verify", &to, "--key", &public], &["is intact: 7 files", "3 passed", "signed by"]);
     // What was not checked is said, and is no success.
     ends(4, &["verify", &to], &["not checked: who made it", "--key PUB"]);
     let other = folder.at("other");

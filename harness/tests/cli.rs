@@ -284,8 +284,10 @@ fn explain_tells_the_claim_the_decision_and_the_frame() {
 fn a_product_is_put_through_the_traps() {
     let pinned = ["run", "--", "sh", "-c", PINNED, "sh", "{intended.device}", "{target}"];
     fails_with(0, &pinned, &["41 conform"]);
-    let careless = ["run", "--", "sh", "-c", PINNED, "sh", "lo", "{target}"];
-    fails_with(1, &careless, &["0 conform", "rerun: airtight run product/", "-- sh -c"]);
+    let two = ["run", "product/better-metric", "product/link-down"];
+    let wrong = [&two[..], &["--", "sh", "-c", PINNED, "sh", "lo", "{target}"]].concat();
+    let words = ["0 conform", "sent nothing either", "rerun: airtight run product/", "-- sh -c"];
+    fails_with(1, &wrong, &words);
     // The message says which call is missing, and which route took it.
     let words = [
         "held by nothing",
