@@ -74,8 +74,9 @@ fn rust(folder: &Path, manifest: &Path) -> Result<Vec<Step>> {
          airtight::suite::Suite::standard()\n        \
          .select(\"product\") // airtight's own traps\n        \
          .dir(\"tests/egress\") // and yours\n        \
-         // What your program is told: {{intended.device}}, {{intended.address}}, {{target}}, {{port}}, \
-         {{token}}.\n        \
+         // What your program is told: {{intended.device}}, {{intended.address}}, {{target}},\n        \
+         // {{target.name}}, {{port}}, {{token}}. A daemon: airtight::plan::Product::command([..])\n        \
+         // .ready_on_port(8080); a library: Product::function(|task| ..).\n        \
          .product([env!(\"CARGO_BIN_EXE_{package}\"), \"{{intended.device}}\", \
          \"{{target}}\", \"{{port}}\"])\n        \
          .main()\n}}\n"
