@@ -14,11 +14,11 @@ run: ## the main job: makes every trial of the catalogue (ARGS: selectors and op
 	cargo run --release --quiet -- run $(ARGS)
 
 test: ## every test, with and without laboratories (ARGS: as for cargo test)
-	cargo test $(ARGS)
+	cargo test --workspace $(ARGS)
 
 check: ## whatever needs no privileges: format, lints, documents, the language
-	cargo fmt --check
-	cargo clippy --all-targets --all-features -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --all-features -- -D warnings
 	cargo clippy --no-default-features --lib -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
 	cargo test --lib --test language --test house

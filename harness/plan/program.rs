@@ -77,9 +77,11 @@ pub struct Task {
     pub token: String,
 }
 
+type Call = dyn Fn(&Task) -> anyhow::Result<()> + Send + Sync;
+
 /// A function that makes attempts. Two are equal where they are the same.
 #[derive(Clone)]
-pub struct Function(Arc<dyn Fn(&Task) -> anyhow::Result<()> + Send + Sync>);
+pub struct Function(Arc<Call>);
 
 impl Function {
     /// Calls it.

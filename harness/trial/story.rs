@@ -63,7 +63,7 @@ impl Trial<'_> {
         let before = self.captures.sent();
         let running = self.lab.inside_host(|| Running::start(program, &token))??;
         let mut story = Story {
-            program: &**program,
+            program,
             running,
             began: Instant::now(),
             before,

@@ -140,13 +140,16 @@ pub(super) fn lease(asked: &[u8], lease: &Lease) -> Option<Vec<u8>> {
     Some(reply)
 }
 
+/// A question to a name server: the name and the type of the record.
+pub(super) type Question = (String, String);
+
 /// The answer to a query, and its questions: name and type. A name has the addresses that the
 /// scenario gives it, or else the target's, of the type that was asked for.
 pub(super) fn names(
     query: &[u8],
     targets: &[IpAddr],
     known: &BTreeMap<String, Option<IpAddr>>,
-) -> Option<(Vec<u8>, Vec<(String, String)>)> {
+) -> Option<(Vec<u8>, Vec<Question>)> {
     let query = simple_dns::Packet::parse(query).ok()?;
     let mut reply = simple_dns::Packet::new_reply(query.id());
     reply.set_flags(PacketFlag::AUTHORITATIVE_ANSWER | PacketFlag::RECURSION_AVAILABLE);
