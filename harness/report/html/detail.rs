@@ -8,6 +8,7 @@ use crate::plan::Role;
 use crate::program::{End, Ran, Said};
 use crate::report::human;
 use crate::report::pcapng as capture;
+use crate::sender::Call;
 use crate::trial::{FrameRecord, Record};
 
 /// How many frames of a trial the page keeps, leaks first.
@@ -206,7 +207,12 @@ pub(super) fn detail(
         let leads = text.starts_with("https://") && !text.contains(char::is_whitespace);
         Reference { text: text.clone(), leads }
     };
-    let answer = |errno: &Option<String>| errno.clone().unwrap_or_else(|| "granted".to_owned());
+    // What merely happened meanwhile has no answer.
+    let answer = |call: &Call| match (&call.errno, call.remark) {
+        (Some(errno), _) => errno.clone(),
+        (None, false) => "granted".to_owned(),
+        (None, true) => String::new(),
+    };
     let frames = frames(record, kept);
     Detail {
         id: record.id.clone(),
@@ -228,7 +234,7 @@ pub(super) fn detail(
         timeline: timeline::drawing(record),
         controls: controls(record),
         decisions: record.decisions.iter().map(|d| (d.query.clone(), d.answer.clone())).collect(),
-        calls: record.calls.iter().map(|c| (c.call.clone(), answer(&c.errno))).collect(),
+        calls: record.calls.iter().map(|c| (c.call.clone(), answer(c))).collect(),
         program: record.program.as_ref().map(|ran| program(record, ran)),
         left_out: kept.note.clone(),
         file: capture.as_ref().map_or_else(|_| String::new(), |_| file(&record.id)),
