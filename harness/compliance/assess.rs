@@ -155,7 +155,7 @@ pub fn assess<'a>(
         .iter()
         .map(|waiver| WaiverUse { waiver, state: state(waiver, requirements, &records, today) })
         .collect();
-    let one = |requirement| assess_one(requirement, &records, &waivers);
+    let one = |requirement| assess_one(requirement, documents, &records, &waivers);
     let mut assessed: Vec<Assessed> = requirements.requirements.iter().map(one).collect();
     assessed.sort_by_key(|one| one.standing);
     let sources = documents.iter().map(|document| (&document.tool, &document.host)).collect();
@@ -164,6 +164,7 @@ pub fn assess<'a>(
 
 fn assess_one<'a>(
     requirement: &'a Requirement,
+    documents: &[Document],
     records: &[(usize, &'a Record)],
     waivers: &[WaiverUse<'a>],
 ) -> Assessed<'a> {
@@ -174,6 +175,7 @@ fn assess_one<'a>(
         .filter(|selector| !ids.iter().any(|id| picks(selector, id)))
         .map(|selector| no_match(selector, &ids))
         .collect();
+    gaps.extend(documents.iter().flat_map(|document| lacking(requirement, document)));
     let mut trials: Vec<Evidence> = records
         .iter()
         .filter(|(_, record)| required(requirement, record))
@@ -204,6 +206,23 @@ fn assess_one<'a>(
         Standing::Proved
     };
     Assessed { requirement, standing, gaps, trials }
+}
+
+/// What a result lacks that a requirement asks for: trials that were planned and not made, and
+/// whatever it contradicts itself in.
+fn lacking(requirement: &Requirement, document: &Document) -> Vec<String> {
+    let asked = |id: &str| requirement.selectors.iter().any(|selector| picks(selector, id));
+    let planned = document.runs.iter().flat_map(|run| &run.missing);
+    let mut gaps: Vec<String> = planned
+        .filter(|id| asked(id))
+        .map(|id| format!("{id} was planned and not made: the result is partial"))
+        .collect();
+    if document.partial && document.runs.iter().all(|run| run.missing.is_empty()) {
+        gaps.push("the result does not say whether it is whole".to_owned());
+    }
+    let conflicts = document.conflicts.iter().filter(|conflict| asked(&conflict.of));
+    gaps.extend(conflicts.map(|conflict| format!("{}: {}", conflict.of, conflict.what)));
+    gaps
 }
 
 fn required(requirement: &Requirement, record: &Record) -> bool {
@@ -362,7 +381,7 @@ mod tests {
 
     fn document(records: Vec<Record>) -> Document {
         let text = r#"{"schema":1,"tool":{"name":"airtight","version":"0"},
-            "host":{"kernel":"6.1.0","rootless":false},"records":[]}"#;
+            "host":{"kernel":"6.1.0","rootless":false},"records":[],"partial":false}"#;
         let mut document: Document = serde_json::from_str(text).unwrap();
         document.records = records;
         document
@@ -439,6 +458,29 @@ mod tests {
             let b = self::record("b::x", Conforms, Contained);
             check(vec![record, b], "", &[("A", NotProved), ("B", Proved)], 4);
         }
+    }
+
+    #[test]
+    fn what_was_planned_and_not_made_is_a_gap() {
+        let text = b"[[requirement]]\nid = \"A\"\ntext = \"t\"\ntrials = [\"a\"]\n";
+        let requirements = parse("requirements.toml", text);
+        let requirements = requirements.unwrap_or_else(|error| panic!("{error}"));
+        let standing = |change: fn(&mut Document)| {
+            let mut whole =
+                document(vec![record("a/x::c::v4-udp", Verdict::Conforms, Outcome::Contained)]);
+            change(&mut whole);
+            assess(&requirements, &[whole], TODAY).assessed[0].standing
+        };
+        assert_eq!(standing(|_| {}), Standing::Proved);
+        assert_eq!(standing(|whole| whole.partial = true), Standing::NotProved);
+        assert_eq!(standing(|whole| lack(whole, "a/y::c::v4-udp")), Standing::NotProved);
+        assert_eq!(standing(|whole| lack(whole, "b/y::c::v4-udp")), Standing::Proved);
+    }
+
+    fn lack(whole: &mut Document, id: &str) {
+        whole.partial = true;
+        let missing = [id.to_owned()].into();
+        whole.runs.push(crate::report::result::Run { missing, ..Default::default() });
     }
 
     #[test]

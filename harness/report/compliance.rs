@@ -380,7 +380,7 @@ expires = 2027-03-31
     fn rendered(requirements: &str, record: Record) -> (String, String, String) {
         let text = format!(
             r#"{{"schema":1,"tool":{{"name":"airtight","version":"0"}},
-            "host":{{"kernel":{},"rootless":false}},"records":[]}}"#,
+            "host":{{"kernel":{},"rootless":false}},"records":[],"partial":false}}"#,
             serde_json::to_string(HOSTILE).unwrap()
         );
         let mut document: Document = serde_json::from_str(&text).unwrap();

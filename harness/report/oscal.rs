@@ -465,7 +465,7 @@ mod tests {
 
     fn made(requirements: &str) -> (String, Value) {
         let text = r#"{"schema":1,"tool":{"name":"airtight","version":"0"},
-            "host":{"kernel":" \u001b[31m ","rootless":false},"records":[]}"#;
+            "host":{"kernel":" \u001b[31m ","rootless":false},"records":[],"partial":false}"#;
         let mut document: Document = serde_json::from_str(text).unwrap();
         document.records = vec![sample::record()];
         let requirements = parse("a b.toml", requirements.as_bytes()).unwrap();
