@@ -33,6 +33,14 @@ fn header(case: &Case) -> Vec<String> {
         "Run it as root in a network namespace of its own (unshare -n bash SCRIPT)",
     ));
     lines.extend(comment("or without root in namespaces of its own (unshare -rnm bash SCRIPT)."));
+    if case.runs_program() {
+        lines.push("#".to_owned());
+        lines.extend(comment(
+            "The program is started as it is, on this machine. What it would talk to (echo, HTTP, \
+             names), what its laboratory goes through meanwhile, and what gateways ask it are not part \
+             of this script: `airtight run` makes them.",
+        ));
+    }
     lines.push("set -eu".to_owned());
     lines
 }

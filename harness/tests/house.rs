@@ -177,6 +177,20 @@ fn prescribed_crates_have_one_user() {
     }
 }
 
+/// Whoever builds on airtight builds on its own types.
+#[test]
+fn no_signature_names_a_prescribed_crate() {
+    let foreign = ["rtnetlink", "netns_rs", "NetNs", "pnet", "MacAddr", "NetworkInterface"];
+    for (module, code) in modules() {
+        let signatures = code.split("pub fn").chain(code.split("pub struct")).skip(1);
+        for signature in signatures {
+            let signature = signature.split(['{', ';']).next().unwrap();
+            let named = foreign.iter().find(|word| signature.contains(**word));
+            assert!(named.is_none(), "`{module}` names {named:?} in `pub fn{signature}`");
+        }
+    }
+}
+
 #[test]
 fn nothing_sleeps_and_only_sys_is_unsafe() {
     for (module, code) in modules() {
