@@ -182,7 +182,8 @@ fn prescribed_crates_have_one_user() {
 fn no_signature_names_a_prescribed_crate() {
     let foreign = ["rtnetlink", "netns_rs", "NetNs", "pnet", "MacAddr", "NetworkInterface"];
     for (module, code) in modules() {
-        let signatures = code.split("pub fn").chain(code.split("pub struct")).skip(1);
+        let items = ["pub fn", "pub struct", "pub enum", "pub type"];
+        let signatures = items.iter().flat_map(|item| code.split(item).skip(1));
         for signature in signatures {
             let signature = signature.split(['{', ';']).next().unwrap();
             let named = foreign.iter().find(|word| signature.contains(**word));
