@@ -255,7 +255,9 @@ impl<'a> Captures<'a> {
         };
         capture.tally.captured += 1;
         let bytes = &self.buffer[..received.captured];
-        let ours = Sentinel::read(bytes).filter(|s| s.nonce == self.nonce && s.link == at);
+        // One of a round that has not begun is somebody else's.
+        let ours = Sentinel::read(bytes)
+            .filter(|s| s.nonce == self.nonce && s.link == at && s.round <= self.round);
         if let Some(sentinel) = ours {
             if let Some(next) = self.next
                 && sentinel.round == self.round

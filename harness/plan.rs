@@ -350,6 +350,7 @@ impl Case {
     /// Whether the attempt waits for a timer or a workqueue of the kernel's.
     pub fn waits(&self) -> bool {
         self.steps.iter().any(|step| matches!(step, Step::Await(_) | Step::Watch(_)))
+            || self.program().is_some_and(|program| program.ready.is_some())
     }
 
     /// Whether a gateway's frame is what an answer is expected to, and not a socket's own

@@ -24,7 +24,7 @@ use sha2::{Digest, Sha256};
 
 use crate::plan::{Body, Program, Task};
 use crate::scenario::{Ready, Signal as Stop};
-use machine::{ORDER, Order, Report};
+use machine::{ORDER, Order, Report, STOPS};
 
 pub use machine::End;
 pub(crate) use machine::live;
@@ -66,6 +66,9 @@ pub struct Ran {
     /// What gateways have asked it without an answer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unanswered: Vec<String>,
+    /// Whether a function has left threads behind, which may send whenever they like.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub left: bool,
     /// How many of its connections had not ended when the window closed: the kernel may still send
     /// on their behalf.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -81,6 +84,10 @@ impl Ran {
         let name = Signal::try_from(signal).map(Signal::as_str).ok();
         name.is_some() && name == self.stopped.as_deref()
     }
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 fn is_zero(number: &usize) -> bool {
@@ -240,7 +247,7 @@ impl Running {
                 Hold::Thread => {
                     let end = End::TimedOut;
                     let trace = Trace::none("the function has not returned");
-                    self.ended = Some(Report { end, trace, said: String::new() });
+                    self.ended = Some(Report { end, trace, said: String::new(), left: false });
                     return Ok(true);
                 }
             }
@@ -274,10 +281,10 @@ impl Running {
         line.is_some_and(said) || self.file.as_ref().is_some_and(|file| file.exists())
     }
 
-    /// Asks it to end by a signal, unless it has ended.
+    /// Asks it to end by a signal, and whatever it leaves by SIGTERM, unless it has ended.
     pub(crate) fn stop(&mut self, signal: Stop) -> Result<()> {
         if !self.ended()? {
-            self.signal(signal)?;
+            self.send(signal, STOPS)?;
             self.stopped = Some(signal.word().to_owned());
         }
         Ok(())
@@ -285,12 +292,16 @@ impl Running {
 
     /// Sends it a signal.
     pub(crate) fn signal(&mut self, signal: Stop) -> Result<()> {
+        self.send(signal, 0)
+    }
+
+    fn send(&mut self, signal: Stop, more: u8) -> Result<()> {
         let Hold::Machine { wire, .. } = &mut self.hold else {
             bail!("a function cannot be sent a signal");
         };
         let number: Signal = signal.word().parse().context("name a signal")?;
         // A machine that has ended meanwhile needs no signal.
-        let _ = wire.write_all(&[number as u8]);
+        let _ = wire.write_all(&[number as u8 | more]);
         Ok(())
     }
 
@@ -315,6 +326,7 @@ impl Running {
             trace: report.trace,
             lookups: Vec::new(),
             unanswered: Vec::new(),
+            left: report.left,
             unsettled: 0,
             micros: u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
         })
@@ -373,6 +385,7 @@ fn keep(order: &Order, begun: &mpsc::Sender<Result<Machine>>) -> Result<Report> 
         end: End::NotStarted(why.to_owned()),
         trace: Trace::none("it was not started"),
         said: String::new(),
+        left: false,
     };
     let (mut child, mut wire) = match start() {
         Ok(started) => started,

@@ -109,6 +109,7 @@ pub(crate) mod sample {
                 unanswered: vec![text()],
                 stdout: Said { bytes: said.len() as u64, text: said },
                 stderr: Said::default(),
+                left: false,
                 unsettled: 0,
                 micros: 1,
             }),

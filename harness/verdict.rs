@@ -318,7 +318,14 @@ fn observe(
     let used: BTreeSet<usize> = (0..case.links.len())
         .filter(|at| unkept(*at) || window.iter().any(|(frame, _)| frame.link == *at))
         .collect();
-    let strays: BTreeSet<usize> = used.iter().copied().filter(|at| !case.intended[*at]).collect();
+    // A rehearsal leaks like any other run of the program.
+    let rehearsed = frames.iter().filter(|f| !f.sentinel && f.phase == Phase::Rehearsal);
+    let strays: BTreeSet<usize> = used
+        .iter()
+        .copied()
+        .chain(rehearsed.map(|frame| frame.link))
+        .filter(|at| !case.intended[*at])
+        .collect();
     let own: Vec<&(&Frame, Packet)> =
         window.iter().filter(|(frame, packet)| belongs(case, frame, packet, token)).collect();
     // Of a leak, the leaked frames; where the attempt's own are not among them, whatever is.
@@ -376,6 +383,14 @@ fn observe(
     };
     if let Some(status @ 1..) = status {
         observed.errno = Some(format!("exit {status}"));
+    }
+    // Whoever gives up has not done what it does otherwise, and what follows is not known.
+    if let (Some(status @ 1..), Outcome::Contained, true) =
+        (status, case.expect.outcome, !used.is_empty())
+        && case.expect.errno != observed.errno
+    {
+        let said = attempt.program.as_ref().map_or_else(String::new, said);
+        return Err(format!("the program gave up, with exit status {status}{said}"));
     }
     let answers = case.steps.iter().any(|step| matches!(step, Step::Answer { .. }));
     if answers && attempt.received == Some(false) {

@@ -246,7 +246,8 @@ impl Turning {
             }
             Kind::Listener(listener) => {
                 while let Ok((stream, _)) = listener.accept() {
-                    let room = self.endpoints.len() < CONNECTIONS_MAX;
+                    let connection = |e: &&Endpoint| matches!(e.kind, Kind::Connection(..));
+                    let room = self.endpoints.values().filter(connection).count() < CONNECTIONS_MAX;
                     if room && stream.set_nonblocking(true).is_ok() {
                         let next = self.endpoints.last_key_value().map_or(0, |(last, _)| last + 1);
                         let next = next.max(id + 1);

@@ -12,6 +12,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
@@ -29,6 +30,8 @@ use crate::sys;
 
 /// The variable of the environment that holds the order.
 pub(crate) const ORDER: &str = "AIRTIGHT_INSIDE";
+/// Set in a signal's byte where it is what stops the program.
+pub(crate) const STOPS: u8 = 0x80;
 /// The name of the machine.
 const HOSTNAME: &str = "airtight";
 
@@ -60,6 +63,8 @@ pub(crate) struct Report {
     pub(crate) trace: Trace,
     /// What a function that failed says.
     pub(crate) said: String,
+    /// Whether a function has left threads behind.
+    pub(crate) left: bool,
 }
 
 /// How a program ended.
@@ -108,6 +113,7 @@ fn end(order: &Order, wire: &UnixStream) -> Report {
             end: End::NotStarted(format!("{error:#}")),
             trace: none(),
             said: String::new(),
+            left: false,
         },
     }
 }
@@ -125,11 +131,25 @@ fn prepare(order: &Order) -> Result<()> {
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
         .context("make the mounts private")?;
     mounted("proc", "/proc")?;
+    // Where a link leads may lie in /run, which is to be covered.
+    let files = [("resolv.conf", &order.resolver), ("hosts", &order.hosts)]
+        .map(|(name, text)| (name, text, fs::canonicalize(format!("/etc/{name}")).ok()));
+    // The machine's own services are asked by sockets in /run: names, time, logs. They would answer by
+    // the machine's own network.
+    if fs::exists("/run").unwrap_or(false) {
+        mounted("tmpfs", "/run")?;
+    }
     // The files stand on a file system of their own, which /sys covers afterwards.
     mounted("tmpfs", "/sys")?;
-    for (name, text) in [("resolv.conf", &order.resolver), ("hosts", &order.hosts)] {
+    for (name, text, real) in files {
         let (from, to) = (format!("/sys/{name}"), format!("/etc/{name}"));
         fs::write(&from, text).with_context(|| format!("write {from}"))?;
+        if let Some(real) = real.filter(|real| real.starts_with("/run")) {
+            let above = real.parent().context("a file without a folder")?;
+            fs::create_dir_all(above).with_context(|| format!("create {}", above.display()))?;
+            fs::write(&real, text).with_context(|| format!("write {}", real.display()))?;
+            continue;
+        }
         let bound =
             mount(Some(from.as_str()), to.as_str(), None::<&str>, MsFlags::MS_BIND, None::<&str>);
         match bound {
@@ -146,30 +166,43 @@ fn run(order: &Order, wire: &UnixStream) -> Result<Report> {
     let (child, notes) = start(order)?;
     let own = Pid::from_raw(i32::try_from(child.id())?);
     let asked = wire.try_clone().context("take the connection")?;
+    let stopped = Arc::<AtomicBool>::default();
+    let stopping = stopped.clone();
     // Ends with the process.
-    std::thread::spawn(move || pass_on(asked, own));
-    let end = loop {
-        match waitpid(None::<Pid>, None).context("wait for the program")? {
-            WaitStatus::Exited(pid, code) if pid == own => break End::Exited(code),
-            WaitStatus::Signaled(pid, signal, _) if pid == own => {
-                break End::Signalled(signal as i32);
+    std::thread::spawn(move || pass_on(asked, own, &stopping));
+    let mut end = None;
+    // Until nothing is left that it has started: that may send too.
+    loop {
+        match waitpid(None::<Pid>, None) {
+            Ok(WaitStatus::Exited(pid, code)) if pid == own => end = Some(End::Exited(code)),
+            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == own => {
+                end = Some(End::Signalled(signal as i32));
             }
-            // What the program has left behind is reaped.
-            _ => {}
+            Ok(_) => {}
+            Err(Errno::ECHILD) => break,
+            Err(Errno::EINTR) => continue,
+            Err(errno) => return Err(errno).context("wait for the program"),
         }
-    };
+        if end.is_some() && stopped.load(Ordering::SeqCst) {
+            // What a program that was asked to end has left is asked too, as by a service manager:
+            // -1 are all processes of the namespace but the first.
+            let _ = kill(Pid::from_raw(-1), Signal::SIGTERM);
+        }
+    }
+    let end = end.context("the program was reaped by nobody")?;
     let trace = match notes {
         Ok(notes) => Notes::trace(&notes),
         Err(why) => Trace::none(why),
     };
-    Ok(Report { end, trace, said: String::new() })
+    Ok(Report { end, trace, said: String::new(), left: false })
 }
 
 /// Sends the program the signals that whoever waits asks for, a byte each.
-fn pass_on(mut wire: UnixStream, program: Pid) {
+fn pass_on(mut wire: UnixStream, program: Pid, stopped: &AtomicBool) {
     let mut byte = [0];
     while let Ok(1) = wire.read(&mut byte) {
-        if let Ok(signal) = Signal::try_from(i32::from(byte[0])) {
+        stopped.fetch_or(byte[0] & STOPS != 0, Ordering::SeqCst);
+        if let Ok(signal) = Signal::try_from(i32::from(byte[0] & !STOPS)) {
             // A program that has ended meanwhile needs no signal.
             let _ = kill(program, signal);
         }

@@ -40,9 +40,16 @@ pub struct Trace {
     /// How many calls were refused on a scenario's behalf.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub refused: u64,
+    /// Whether a group was joined or left, which the kernel reports by a timer.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub joins: bool,
     /// Why nothing, or not everything, was traced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub untraced: Option<String>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 fn is_zero(number: &u64) -> bool {
@@ -164,16 +171,21 @@ impl Tracer {
         let call = Call::read(asked)?;
         let name = match &call.what {
             What::Pin(_) => self.fault.setsockopt.as_deref(),
-            What::Bind(address) if !address.is_unspecified() => self.fault.bind.as_deref(),
+            // Addresses of no link are no pins.
+            What::Bind(to) if !to.ip.is_unspecified() && !to.ip.is_loopback() => {
+                self.fault.bind.as_deref()
+            }
             _ => None,
         };
+        let kind = call.copy.as_ref().and_then(|copy| kind(copy.as_fd()));
+        // Whatever is kept of it, it is refused: not a socket of another family's.
         let refusal = name.and_then(|name| Some((name, errno::from_name(name)?)));
+        let refusal = refusal.filter(|_| kind != Some(None));
         let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = notes.socket(&call, asked) {
+        notes.trace.refused += u64::from(refusal.is_some());
+        if let Some(at) = notes.socket(&call, kind, asked) {
             notes.keep(at, &call, refusal.map(|(name, _)| name));
-            notes.trace.refused += u64::from(refusal.is_some());
-        } else {
-            return None;
+            notes.trace.joins |= matches!(call.what, What::Join(_));
         }
         refusal.map(|(_, errno)| errno)
     }
@@ -182,14 +194,18 @@ impl Tracer {
 impl Notes {
     /// The place of the call's socket in the trace; `None` where it is no internet socket's, or one
     /// too many.
-    fn socket(&mut self, call: &Call, asked: &Asked) -> Option<usize> {
+    fn socket(
+        &mut self,
+        call: &Call,
+        kind: Option<Option<String>>,
+        asked: &Asked,
+    ) -> Option<usize> {
         if let Some(at) = self.numbers.iter().position(|number| *number == call.socket) {
             return Some(at);
         }
         if self.others.contains_key(&call.socket) {
             return None;
         }
-        let kind = call.copy.as_ref().and_then(|copy| kind(copy.as_fd()));
         // A socket that cannot be asked is told by its calls.
         let kind = match kind {
             Some(None) => {
@@ -245,6 +261,8 @@ struct Call {
 enum What {
     /// setsockopt(2) of what holds a socket to a link.
     Pin(String),
+    /// setsockopt(2) that joins or leaves a group.
+    Join(&'static str),
     Bind(Address),
     Connect(Address),
     /// The call's name, its destination, and what goes with it.
@@ -272,7 +290,11 @@ impl Call {
                 let number = |value: u64| i32::try_from(value & 0xffff_ffff).ok();
                 let length = usize::try_from(fifth & 0xffff_ffff).ok()?.min(VALUE_BYTES_MAX);
                 let value = bytes(&memory, fourth, length)?;
-                What::Pin(pin(number(second)?, number(third)?, &value)?)
+                let (level, name) = (number(second)?, number(third)?);
+                match join(level, name) {
+                    Some(words) => What::Join(words),
+                    None => What::Pin(pin(level, name, &value)?),
+                }
             }
             _ => return None,
         };
@@ -285,6 +307,7 @@ impl Call {
     fn words(&self) -> String {
         match &self.what {
             What::Pin(option) => format!("setsockopt({option})"),
+            What::Join(option) => format!("setsockopt({option})"),
             What::Bind(address) => format!("bind({})", address.words()),
             What::Connect(address) => format!("connect({})", address.words()),
             What::Send((name, address, with)) => format!("{name}({}{with})", address.words()),
@@ -312,10 +335,6 @@ struct Address {
 }
 
 impl Address {
-    fn is_unspecified(&self) -> bool {
-        self.ip.is_unspecified()
-    }
-
     fn words(&self) -> String {
         let scope = if self.scope == 0 { String::new() } else { format!("%{}", self.scope) };
         match self.ip {
@@ -373,6 +392,26 @@ fn message(memory: &fs::File, at: u64) -> Option<(Address, String)> {
         rest = rest.get((length + 7) & !7..).unwrap_or_default();
     }
     Some((to, with))
+}
+
+/// An option that changes a multicast membership, in words; `None` for every other option.
+fn join(level: i32, name: i32) -> Option<&'static str> {
+    // The protocol-independent ones, linux/in.h.
+    const MCAST_JOIN_GROUP: i32 = 42;
+    const MCAST_LEAVE_GROUP: i32 = 45;
+    const MCAST_JOIN_SOURCE_GROUP: i32 = 46;
+    Some(match (level, name) {
+        (libc::IPPROTO_IP, libc::IP_ADD_MEMBERSHIP) => "IP_ADD_MEMBERSHIP",
+        (libc::IPPROTO_IP, libc::IP_DROP_MEMBERSHIP) => "IP_DROP_MEMBERSHIP",
+        (libc::IPPROTO_IPV6, libc::IPV6_ADD_MEMBERSHIP) => "IPV6_JOIN_GROUP",
+        (libc::IPPROTO_IPV6, libc::IPV6_DROP_MEMBERSHIP) => "IPV6_LEAVE_GROUP",
+        (libc::IPPROTO_IP | libc::IPPROTO_IPV6, MCAST_JOIN_GROUP) => "MCAST_JOIN_GROUP",
+        (libc::IPPROTO_IP | libc::IPPROTO_IPV6, MCAST_LEAVE_GROUP) => "MCAST_LEAVE_GROUP",
+        (libc::IPPROTO_IP | libc::IPPROTO_IPV6, MCAST_JOIN_SOURCE_GROUP) => {
+            "MCAST_JOIN_SOURCE_GROUP"
+        }
+        _ => return None,
+    })
 }
 
 /// An option that holds a socket to a link, in words; `None` for every other option.

@@ -475,6 +475,7 @@ fn fixtures() -> Vec<Fixture> {
                     unanswered: Vec::new(),
                     stdout: Said::default(),
                     stderr: Said::default(),
+                    left: false,
                     unsettled: 1,
                     micros: 0,
                 };

@@ -187,10 +187,32 @@ fn ways() -> Vec<Way> {
             "ended before it had sent anything",
         )
         .named("while a route changes"),
+        // What an attack on these verdicts has found.
+        way("fork-late", CONTAINED, Deviates, "leaked through uplink"),
+        way("give-up", CONTAINED, Inconclusive, "gave up"),
+        way("once", &gone("down"), Inconclusive, "without having tried"),
+        way("rehearse-only", &gone("down"), Deviates, "leaked through uplink"),
+        way(
+            "careless-once",
+            &story(
+                "{ program = \"under-way\" }, { route = { to = \"{target}\", via = \"uplink\" } }",
+            ),
+            Deviates,
+            "leaked through uplink",
+        ),
+        way("many-pins", &fault(REFUSED_PIN), Conforms, "\"refused\":70"),
+        way(
+            "loopback-only",
+            &fault(REFUSED_BIND),
+            Inconclusive,
+            "no call of the program was refused",
+        ),
+        way("join", CONTAINED, Deviates, "leaked through uplink"),
         // The world.
         way("time", CONTAINED, Conforms, "contained"),
         way("sink", CONTAINED, Conforms, "contained").world("[world]\nsink = [8883]"),
-        way("sink", CONTAINED, Conforms, "exit 1").named("that is not there"),
+        way("sink", CONTAINED, Inconclusive, "gave up, with exit status 1")
+            .named("that is not there"),
         way(
             "names",
             CONTAINED,
@@ -208,7 +230,7 @@ fn ways() -> Vec<Way> {
             .world("[world]\nslow = [\"chassis\"]")
             .named("where answers are late"),
         // Whatever it does, it is judged by its frames, and ends.
-        way("fork-away", CONTAINED, Deviates, "got silent"),
+        way("fork-away", CONTAINED, Inconclusive, "did not end in its time"),
         way("close-terminal", CONTAINED, Conforms, "contained"),
         way("shout", CONTAINED, Conforms, "\"bytes\":67108864"),
         way("leave", CONTAINED, Deviates, "got silent"),
@@ -287,6 +309,10 @@ fn functions() -> Vec<Way> {
         }),
         function("ignores that", &fault(REFUSED_PIN), Deviates, "leaked", move |task| {
             send(task, true).or_else(|_| send(task, false))
+        }),
+        function("leaves a thread behind", CONTAINED, Inconclusive, "left threads", move |task| {
+            std::thread::spawn(std::thread::park);
+            send(task, true)
         }),
         function("starts a thread", CONTAINED, Conforms, "contained", move |task| {
             let task = task.clone();

@@ -18,6 +18,12 @@ use crate::world::Asking;
 /// How long the connections that a program has left may take to end.
 const SETTLES_WITHIN: Duration = Duration::from_secs(3);
 
+/// How long a program that goes on running is watched before it is stopped.
+const DAEMON_WATCH: Duration = Duration::from_secs(1);
+/// How long the report of a membership is waited for behind a program's end. The kernel sends it by a
+/// timer, mostly within milliseconds.
+const REPORTED_WITHIN: Duration = Duration::from_millis(100);
+
 /// How long is waited where nothing tells that something has come true.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
@@ -101,7 +107,8 @@ impl Trial<'_> {
         match step {
             Step::Set(_) | Step::Route(_) | Step::Unroute(_) => {
                 if story.running.ended()? {
-                    story.remarks.push("the program has ended before the change".to_owned());
+                    story.cut = Some("the program ended before its laboratory changed".to_owned());
+                    return Ok(());
                 }
                 let begun = Instant::now();
                 story.remarks.push(self.change(step)?);
@@ -173,6 +180,8 @@ impl Trial<'_> {
             let ask = Ask { by, what: AskKind::Request, to, from, port };
             self.ask(story, ask, script)?;
         }
+        // What it does of its own accord.
+        self.watch(story, DAEMON_WATCH)?;
         story.running.stop(story.program.stop)
     }
 
@@ -304,6 +313,19 @@ impl Trial<'_> {
         ran.unanswered = story.unanswered;
         ran.lookups = self.world.as_ref().map(|world| world.lookups()).unwrap_or_default();
         self.settle(&mut ran)?;
+        if ran.trace.joins {
+            let deadline = Instant::now() + REPORTED_WITHIN;
+            while let left @ 1.. = deadline.saturating_duration_since(Instant::now()).as_millis() {
+                self.captures.poll(Duration::from_millis(left.try_into().unwrap_or(1)))?;
+                self.captures.read()?;
+            }
+        }
+        if let (Some(signal), false) = (&ran.stopped, story.program.ready.is_some()) {
+            let after = story.began.elapsed().as_millis();
+            story
+                .remarks
+                .push(format!("the program still ran after {after} ms, and was sent {signal}"));
+        }
         if let Some(changed) = story.changed {
             let since = self.captures.sent().saturating_sub(changed);
             let frames = if since == 1 { "frame has" } else { "frames have" };

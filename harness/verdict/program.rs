@@ -3,9 +3,9 @@
 
 use super::{Arming, carries};
 use crate::capture::{Frame, Phase, decode};
-use crate::plan::{Case, Program};
+use crate::plan::{Case, Program, Step};
 use crate::program::{End, Ran};
-use crate::scenario::{Fault, Outcome};
+use crate::scenario::{AskKind, Fault, Outcome};
 use crate::sender::Attempt;
 
 /// Whether the rehearsal has shown that the program sends where nothing keeps it from it.
@@ -20,6 +20,11 @@ pub(super) fn rehearsed(case: &Case, arming: &Arming, frames: &[Frame]) -> Resul
         return Err(format!("in the rehearsal, without the changes, {why}{}", said(ran)));
     }
     exit_status(ran).map_err(|why| format!("in the rehearsal, without the changes, {why}"))?;
+    if asked(&case.control.rehearsal) && idle(ran) {
+        return Err(
+            "in the rehearsal, without the changes, the kernel alone has answered".to_owned()
+        );
+    }
     let sent = |frame: &&Frame| {
         !frame.sentinel && frame.phase == Phase::Rehearsal && !decode(&frame.bytes).neighbour()
     };
@@ -59,6 +64,15 @@ pub(super) fn proved(case: &Case, program: &Program, ran: &Ran) -> Result<(), St
             "no call of the program was refused: it made none of those that the fault is for{why}"
         ));
     }
+    // A program that fails closed says so, or makes a call; one that ends content without either has
+    // found nothing to do, whatever it did in its rehearsal.
+    let content = ran.end == End::Exited(0) && ran.stopped.is_none();
+    if case.expect.outcome == Outcome::Kept && content && idle(ran) {
+        return Err("the program ended without having tried, unlike in its rehearsal".to_owned());
+    }
+    if asked(&Some(case.steps.clone())) && idle(ran) {
+        return Err("the kernel alone has answered, and the program has sent nothing".to_owned());
+    }
     let contained = case.expect.outcome == Outcome::Contained;
     if let (true, Some(asked)) = (contained, ran.unanswered.first()) {
         return Err(format!("the program did not answer {asked}"));
@@ -67,6 +81,20 @@ pub(super) fn proved(case: &Case, program: &Program, ran: &Ran) -> Result<(), St
         return Err(format!("the program ended by itself before it was stopped{}", said(ran)));
     }
     Ok(())
+}
+
+/// Whether gateways draw answers of the kernel's, which are not the program's.
+fn asked(steps: &Option<Vec<Step>>) -> bool {
+    let draws = |step: &Step| match step {
+        Step::Ask(ask) => [AskKind::Scan, AskKind::Ping].contains(&ask.what),
+        _ => false,
+    };
+    steps.iter().flatten().any(draws)
+}
+
+/// Whether a program has made no call that decides a way out. One that was not traced may have.
+fn idle(ran: &Ran) -> bool {
+    ran.trace.untraced.is_none() && ran.trace.sockets.is_empty() && ran.trace.more == 0
 }
 
 /// What a program complained of first, where it did.
@@ -84,6 +112,9 @@ pub(super) fn exit_status(ran: &Ran) -> Result<i32, String> {
         // What a shell and the dynamic loader say of what they could not start (bash(1), ld.so(8)).
         End::Exited(status @ (126 | 127)) => {
             Err(format!("`{program}` could not run, exit status {status}{said}"))
+        }
+        End::Exited(_) if ran.left => {
+            Err(format!("`{program}` has left threads behind, which may send whenever they like"))
         }
         End::Exited(_) | End::Signalled(_) if ran.unsettled > 0 => Err(format!(
             "`{program}` has left {} connections that had not ended: what the kernel sends for them \

@@ -128,6 +128,7 @@ fn text_of_records_is_shown_and_not_interpreted() {
         sha256: Some(hostile.to_owned()),
         stdout: said.clone(),
         stderr: said,
+        left: false,
         unsettled: 1,
         micros: 1,
     });
@@ -177,6 +178,7 @@ fn a_flood_does_not_drown_the_page_nor_the_leak() {
         sha256: None,
         stdout: said,
         stderr: Said::default(),
+        left: false,
         unsettled: 0,
         micros: 1,
     });

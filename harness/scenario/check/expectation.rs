@@ -66,7 +66,7 @@ impl Checker<'_> {
             self.fault(case.expect.span(), "`refused` does not say with what error", help);
         }
         self.call(case);
-        self.fits(case, outcome);
+        self.fits(case, outcome, program);
     }
 
     fn call(&mut self, case: &Case) {
@@ -81,10 +81,10 @@ impl Checker<'_> {
     }
 
     /// A key that the expected outcome leaves without effect is a fault: it would look proved.
-    fn fits(&mut self, case: &Case, outcome: Outcome) {
+    fn fits(&mut self, case: &Case, outcome: Outcome, program: bool) {
         let frames = [Outcome::Contained, Outcome::Leaked].as_slice();
-        // In a script an error may end what has sent before.
-        let errors: &[Outcome] = match case.steps.is_empty() {
+        // In a script an error may end what has sent before; a program may fail behind it.
+        let errors: &[Outcome] = match case.steps.is_empty() && !program {
             true => &[Outcome::Refused],
             false => &[Outcome::Refused, Outcome::Contained],
         };
