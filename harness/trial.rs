@@ -150,7 +150,7 @@ struct Trial<'a> {
     reaper: &'a Reaper,
     /// What programs talk to.
     world: Option<World>,
-    /// How long the program took in its rehearsal until it had sent something, or longer.
+    /// How long the program took in its rehearsal until it had sent something.
     rehearsed: Option<Duration>,
 }
 

@@ -34,6 +34,8 @@ struct Story<'a> {
     /// When the program was started, and how many frames had left before.
     began: Instant,
     before: u64,
+    /// How long it took until its first frame had left.
+    first: Option<Duration>,
     /// Whether this is the rehearsal.
     rehearsing: bool,
     /// How many frames had left when the laboratory last changed.
@@ -73,6 +75,7 @@ impl Trial<'_> {
             running,
             began: Instant::now(),
             before,
+            first: None,
             rehearsing: script.rehearsal,
             changed: None,
             seen: vec![0; self.case.links.len()],
@@ -156,16 +159,22 @@ impl Trial<'_> {
         let deadline = Instant::now() + within;
         while !story.running.ended()? {
             let left = deadline.saturating_duration_since(Instant::now());
-            let silent = story.rehearsing && self.captures.sent() == story.before;
+            self.note_first(story);
+            let silent = story.rehearsing && story.first.is_none();
             if left.is_zero() && !silent {
                 break;
             }
             self.meanwhile(&story.running, if silent { Duration::MAX } else { left })?;
         }
-        if story.rehearsing && self.captures.sent() > story.before {
-            self.rehearsed = Some(story.began.elapsed());
-        }
+        self.note_first(story);
         Ok(())
+    }
+
+    /// Notes when the program's first frame has left.
+    fn note_first(&self, story: &mut Story<'_>) {
+        if story.first.is_none() && self.captures.sent() > story.before {
+            story.first = Some(story.began.elapsed());
+        }
     }
 
     /// A program that goes on running is asked and stopped.
@@ -219,6 +228,7 @@ impl Trial<'_> {
     fn under_way(&mut self, story: &mut Story<'_>) -> Result<()> {
         story.under_way = true;
         loop {
+            self.note_first(story);
             let under_way = match &story.program.ready {
                 Some(ready) => self.is_ready(story, ready)?,
                 None => self.captures.sent() > story.before,
@@ -309,6 +319,9 @@ impl Trial<'_> {
             story.running.stop(story.program.stop)?;
         }
         self.await_end(&mut story.running)?;
+        if story.rehearsing {
+            self.rehearsed = story.first;
+        }
         let mut ran = story.running.ran()?;
         ran.unanswered = story.unanswered;
         ran.lookups = self.world.as_ref().map(|world| world.lookups()).unwrap_or_default();
