@@ -48,6 +48,8 @@ pub struct Lab {
     baseline: Baseline,
     /// What each link is now.
     states: RefCell<Vec<LinkState>>,
+    /// What each link's device is called now, and its index.
+    devices: RefCell<Vec<(String, u32)>>,
     /// Where links are that were moved away.
     drawer: Cell<Option<Space>>,
 }
@@ -82,6 +84,7 @@ impl Lab {
             router: None,
             baseline: baseline.clone(),
             states: RefCell::new(vec![LinkState::Whole; case.links.len()]),
+            devices: RefCell::new(case.links.iter().map(|l| (l.name.clone(), l.index)).collect()),
             drawer: Cell::new(None),
         };
         for (link, gateway) in lab.case.links.iter().zip(&lab.gateways) {
@@ -212,14 +215,14 @@ impl Lab {
 
     /// Adds a route to the host under test.
     pub fn add_route(&self, route: &Route) -> Result<()> {
-        self.host.route(&self.runtime, route, &self.case.links)
+        self.host.route(&self.runtime, route, &self.links_now())
     }
 
     /// Deletes a route of the host under test.
     pub fn delete_route(&self, route: &Route) -> Result<()> {
         let (to, length) = route.to;
         let what = || format!("delete route {to}/{length} in {}", self.host.name);
-        let message = routes::route_message(route, &self.case.links).with_context(what)?;
+        let message = routes::route_message(route, &self.links_now()).with_context(what)?;
         self.host.netlink.change(&self.runtime, Message::DelRoute(message), &what())
     }
 
@@ -268,7 +271,7 @@ impl Lab {
 
     /// Whether others than the laboratory itself may have changed the host under test.
     fn altered(&self) -> bool {
-        !self.case.lines.is_empty() || self.case.runs_program()
+        !self.case.lines.is_empty() || self.case.runs_program() || self.case.changes_links()
     }
 
     /// What other devices of the host under test than its links and lo have transmitted: frames by
@@ -330,9 +333,14 @@ impl Lab {
         self.case.links.iter().map(ask).collect()
     }
 
+    /// Runs `action` on this thread, inside the namespace of links that were taken away.
+    pub fn inside_drawer<T>(&self, action: impl FnOnce() -> T) -> Result<T> {
+        self.with_drawer(|drawer| drawer.inside(action))?
+    }
+
     /// Takes the near end of the link at place `at` down.
     pub fn take_down(&self, at: usize) -> Result<()> {
-        let link = &self.case.links[at];
+        let link = self.link_now(at);
         let message = LinkUnspec::new_with_index(link.index).down().build();
         let what = format!("take {} down", link.name);
         self.host.netlink.change(&self.runtime, Message::SetLink(message), &what)

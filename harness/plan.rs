@@ -368,7 +368,9 @@ impl Case {
     /// the pins of the socket under test.
     pub fn route_queries(&self) -> Vec<RouteQuery> {
         let to = self.steps.iter().find_map(|step| match step {
-            Step::Connect { socket: 0, to } | Step::Send { socket: 0, to: Some(to) } => Some(*to),
+            Step::Connect { socket: 0, to }
+            | Step::Cork { socket: 0, to }
+            | Step::Send { socket: 0, to: Some(to) } => Some(*to),
             Step::Inject(approach) => Some(approach.from),
             _ => None,
         });
@@ -401,6 +403,13 @@ impl Case {
     /// IPv6 link that learns its neighbours does (RFC 4861, section 7.2.1).
     pub fn reports_memberships(&self) -> bool {
         self.family == Family::V6 && self.neighbours != Neighbours::Permanent
+    }
+
+    /// Whether the attempt changes devices of the host under test.
+    pub fn changes_links(&self) -> bool {
+        let changes =
+            |step: &Step| matches!(step, Step::Set(_) | Step::Rename(..) | Step::Reindex(..));
+        self.steps.iter().any(changes)
     }
 
     /// Whether a program makes the attempt.

@@ -9,8 +9,8 @@ mod kernel;
 
 pub use attempt::{
     Approach, Ask, AskKind, Call, Carries, Case as FileCase, DontRoute, Fault, FrameKind, Known,
-    LinkChange, LinkState, Membership, Only, Outcome, PacketInfo, Pin, ProgramStep,
-    Step as FileStep,
+    LinkChange, LinkState, Membership, Namespace, Only, Outcome, PacketInfo, Pin, ProgramStep,
+    Reindex, Rename, Step as FileStep,
 };
 pub(crate) use check::parse_prefix;
 pub use diagnostic::{Diagnostic, Diagnostics, nearest};

@@ -4,6 +4,7 @@
 mod attempt;
 mod calls;
 mod lab;
+mod life;
 
 use std::net::IpAddr;
 

@@ -4,6 +4,7 @@
 mod options;
 mod reception;
 
+use std::io::{IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
@@ -12,8 +13,9 @@ use etherparse::PacketBuilder;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, Backlog, MsgFlags, Shutdown, SockFlag, SockaddrStorage, accept4, bind, connect,
-    getsockname, getsockopt, listen, recv, shutdown, sockopt,
+    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, SockFlag,
+    SockType, SockaddrStorage, accept4, bind, connect, getsockname, getsockopt, listen, recv,
+    recvmsg, sendmsg, shutdown, socketpair, sockopt,
 };
 
 use crate::plan::{Link, PinCall, RAW_PROTOCOL, Step};
@@ -123,6 +125,10 @@ pub struct Sender<'a> {
     /// For each socket, whether it will listen: it is then bound to the port.
     listens: Vec<usize>,
     attempt: Attempt,
+    /// Whether something had been tried before the last call.
+    tried_before: bool,
+    /// Whether calls are made without privileges.
+    unprivileged: bool,
 }
 
 impl<'a> Sender<'a> {
@@ -133,12 +139,29 @@ impl<'a> Sender<'a> {
             _ => None,
         });
         let listens = listens.collect();
-        Sender { recipe, sockets: Vec::new(), listens, attempt: Attempt::default() }
+        Sender {
+            recipe,
+            sockets: Vec::new(),
+            listens,
+            attempt: Attempt::default(),
+            tried_before: false,
+            unprivileged: false,
+        }
     }
 
     /// Makes a step's calls. `false` says that one was refused, which ends the attempt. A step
     /// that is no socket's is not made.
     pub fn step(&mut self, step: &Step) -> bool {
+        if !self.unprivileged {
+            return self.make(step);
+        }
+        match sys::Privileges::dropped() {
+            Ok(_dropped) => self.make(step),
+            Err(error) => self.note("capset()".to_owned(), Err::<(), _>(errno_of(error))).is_some(),
+        }
+    }
+
+    fn make(&mut self, step: &Step) -> bool {
         let made = match step {
             Step::Open { transport, .. } => self.open(*transport),
             Step::Pin { socket, call } => self.pin(*socket, call),
@@ -151,6 +174,10 @@ impl<'a> Sender<'a> {
             Step::Close { socket } => self.close(*socket),
             Step::CloseListener { socket } => self.close_listener(*socket),
             Step::Join { socket, group, index } => self.join(*socket, *group, *index),
+            Step::Cork { socket, to } => self.cork(*socket, *to),
+            Step::Disconnect { socket } => self.disconnect(*socket),
+            Step::Pass { socket } => self.pass(*socket),
+            Step::DropPrivileges => self.drop_privileges(),
             // What is no socket's is made by the trial.
             _ => Some(()),
         };
@@ -181,6 +208,17 @@ impl<'a> Sender<'a> {
         self.attempt.errno().is_some()
     }
 
+    /// The error that the last call was given.
+    pub fn errno(&self) -> Option<&str> {
+        self.attempt.errno()
+    }
+
+    /// The refusal of the last call is a part of the script: what has been tried is for the rest of it
+    /// to show.
+    pub fn forgive(&mut self) {
+        self.attempt.tried = self.tried_before;
+    }
+
     /// Closes at once: a connection is reset, so that nothing is sent later.
     pub fn finish(self) -> Attempt {
         for socket in self.sockets {
@@ -196,6 +234,7 @@ impl<'a> Sender<'a> {
             Ok(value) => (Some(value), None),
             Err(errno) => (None, Some(crate::errno::name(errno as i32))),
         };
+        self.tried_before = self.attempt.tried;
         // A refused call is a proof that the attempt was made: the kernel has answered it.
         self.attempt.tried |= errno.is_some();
         self.attempt.calls.push(Call { call, errno, remark: false });
@@ -479,6 +518,41 @@ impl<'a> Sender<'a> {
         Some(())
     }
 
+    /// A datagram that is held back: nothing is tried until it is let go.
+    fn cork(&mut self, socket: usize, to: IpAddr) -> Option<()> {
+        let at = self.sockets.get(socket)?;
+        let shown = SocketAddr::new(to, self.port(at.transport));
+        let address = self.sockaddr(at.scope, to, shown.port());
+        let flags = at.flags | libc::MSG_NOSIGNAL | libc::MSG_MORE;
+        let payload = self.payload(at, Some(to));
+        let sent = self.fd(socket).and_then(|fd| {
+            sys::send_message(fd.as_fd(), Some(&address), &payload, &at.control, flags)
+                .map_err(errno_of)
+        });
+        self.note(format!("sendto({shown}), MSG_MORE"), sent).map(drop)
+    }
+
+    fn disconnect(&mut self, socket: usize) -> Option<()> {
+        let answer = self.fd(socket).and_then(|fd| sys::disconnect(fd.as_fd()).map_err(errno_of));
+        self.note("connect(AF_UNSPEC)".to_owned(), answer)?;
+        self.sockets.get_mut(socket)?.connected = None;
+        Some(())
+    }
+
+    fn pass(&mut self, socket: usize) -> Option<()> {
+        let passed = self.fd(socket).and_then(passed);
+        let fd = self.note("sendmsg(SCM_RIGHTS), recvmsg() and close()".to_owned(), passed)?;
+        self.sockets.get_mut(socket)?.fd = Some(fd);
+        Some(())
+    }
+
+    fn drop_privileges(&mut self) -> Option<()> {
+        let answer = sys::Privileges::dropped().map(drop).map_err(errno_of);
+        self.note("capset(without CAP_NET_RAW, CAP_NET_ADMIN)".to_owned(), answer)?;
+        self.unprivileged = true;
+        Some(())
+    }
+
     fn close(&mut self, socket: usize) -> Option<()> {
         let at = self.sockets.get_mut(socket)?;
         if let Some(fd) = at.fd.take().filter(|_| at.transport.is_stream()) {
@@ -524,6 +598,26 @@ fn kind(transport: Transport, family: Family) -> (i32, i32, i32, String) {
         }
         Transport::Xdp => (libc::AF_XDP, raw, 0, "AF_XDP, SOCK_RAW".to_owned()),
     }
+}
+
+/// The same socket by another descriptor, which has come over a UNIX socket.
+fn passed(fd: &OwnedFd) -> Result<OwnedFd, Errno> {
+    let (kind, flags) = (SockType::Stream, SockFlag::SOCK_CLOEXEC);
+    let (near, far) = socketpair(AddressFamily::Unix, kind, None, flags)?;
+    let descriptors = [fd.as_raw_fd()];
+    let rights = [ControlMessage::ScmRights(&descriptors)];
+    let bytes = [IoSlice::new(b"s")];
+    sendmsg::<()>(near.as_raw_fd(), &bytes, &rights, MsgFlags::empty(), None)?;
+    let mut byte = [0];
+    let mut bytes = [IoSliceMut::new(&mut byte)];
+    let mut room = nix::cmsg_space!([i32; 1]);
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(far.as_raw_fd(), &mut bytes, Some(&mut room), flags)?;
+    let received = message.cmsgs()?.find_map(|message| match message {
+        ControlMessageOwned::ScmRights(descriptors) => descriptors.first().copied(),
+        _ => None,
+    });
+    received.map(sys::own).ok_or(Errno::EBADF)
 }
 
 fn errno_of(error: std::io::Error) -> Errno {

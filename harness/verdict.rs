@@ -434,7 +434,7 @@ fn carries(frame: &Frame, token: &[u8]) -> bool {
 fn segment(case: &Case, packet: &Packet, port: u16) -> bool {
     let Packet::Tcp { from, to, .. } = packet else { return false };
     let peers = case.steps.iter().filter_map(|step| match step {
-        Step::Connect { to, .. } => Some(*to),
+        Step::Connect { to, .. } | Step::Cork { to, .. } => Some(*to),
         Step::Send { to, .. } => *to,
         Step::Inject(approach) => Some(approach.from),
         _ => None,

@@ -4,26 +4,27 @@
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use rtnetlink::packet_route::RouteNetlinkMessage as Message;
-use rtnetlink::packet_route::link::{LinkFlags, LinkMessage};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, MulticastGroup};
 
 use super::netlink::Netlink;
 use super::{LINK_LOCAL_LENGTH, Lab, Space, unspecified};
-use crate::plan::{Beside, Hop, LinkChange, Route};
+use crate::plan::{Beside, Hop, Link, LinkChange, Route};
 use crate::scenario::{Family, LinkState, Neighbours, RouteKind};
 
 impl Lab {
     /// Makes a change, and returns when the kernel has made it.
     pub fn set_link(&self, change: &LinkChange) -> Result<()> {
-        let (at, link) = (change.link, &self.case.links[change.link]);
+        let (at, link) = (change.link, &self.link_now(change.link));
         let runtime = &self.runtime;
         match change.to {
             LinkState::Whole => return self.make_whole(at),
             LinkState::Down => self.take_down(at)?,
             LinkState::Unplugged => {
-                let message = LinkUnspec::new_with_index(link.index).down().build();
+                let far = self.case.links[at].index;
+                let message = LinkUnspec::new_with_index(far).down().build();
                 let what = format!("take the far end of {} down", link.name);
                 self.gateways[at].netlink.change(runtime, Message::SetLink(message), &what)?;
                 // The device's state follows by a workqueue (net/core/link_watch.c).
@@ -38,16 +39,109 @@ impl Lab {
                 }
             }
             LinkState::Gone => {
-                let drawer = match self.drawer.take() {
-                    Some(drawer) => drawer,
-                    None => Space::new(runtime, "the drawer", self.case.settled(), &self.baseline)?,
-                };
-                let moved = self.carry(at, &self.host, &drawer);
-                self.drawer.replace(Some(drawer));
-                moved?;
+                self.with_drawer(|drawer| self.carry(at, &self.host, drawer, None))??;
             }
         }
         self.states.borrow_mut()[at] = change.to;
+        Ok(())
+    }
+
+    /// Gives the device of the link at place `at` another name.
+    pub fn rename(&self, at: usize, name: &str) -> Result<()> {
+        let link = self.link_now(at);
+        let message = LinkUnspec::new_with_index(link.index).name(name.to_owned()).build();
+        let what = format!("rename {} to {name}", link.name);
+        self.host.netlink.change(&self.runtime, Message::SetLink(message), &what)?;
+        self.devices.borrow_mut()[at].0 = name.to_owned();
+        Ok(())
+    }
+
+    /// Gives the device of the link at place `at` the interface index of the link at `like`, which is
+    /// gone: a device that is moved may choose its index. It is the same device, with the counters and
+    /// the wire that it had.
+    pub fn reindex(&self, at: usize, like: usize) -> Result<()> {
+        let index = self.case.links[like].index;
+        self.with_drawer(|drawer| {
+            self.carry(at, &self.host, drawer, None)?;
+            self.states.borrow_mut()[at] = LinkState::Gone;
+            self.carry(at, drawer, &self.host, Some(index))
+        })??;
+        let link = self.link_now(at);
+        let what = format!("ask for the device with index {index}");
+        let question = LinkUnspec::new_with_index(index).build();
+        let answer = self.host.netlink.get(&self.runtime, Message::GetLink(question), &what)?;
+        let Message::NewLink(LinkMessage { attributes, .. }) = answer else {
+            return Err(anyhow!("{what}: the answer is no link"));
+        };
+        let own = LinkAttribute::Address(link.near_mac.to_vec());
+        ensure!(attributes.contains(&own), "{what}: it is not {}", link.name);
+        self.host.up(&self.runtime, link.index, &link.name, false)?;
+        self.await_carrier(at, true)?;
+        self.states.borrow_mut()[at] = LinkState::Bare;
+        self.make_whole(at)
+    }
+
+    /// The link at place `at`, its device with the name and index that it has now.
+    pub(super) fn link_now(&self, at: usize) -> Link {
+        let (name, index) = self.devices.borrow()[at].clone();
+        Link { name, index, ..self.case.links[at].clone() }
+    }
+
+    pub(super) fn links_now(&self) -> Vec<Link> {
+        (0..self.case.links.len()).map(|at| self.link_now(at)).collect()
+    }
+
+    /// Does something with the namespace where links are that were taken away, which is made when it
+    /// is first needed.
+    pub(super) fn with_drawer<T>(&self, action: impl FnOnce(&Space) -> T) -> Result<T> {
+        let drawer = match self.drawer.take() {
+            Some(drawer) => drawer,
+            None => Space::new(&self.runtime, "the drawer", self.case.settled(), &self.baseline)?,
+        };
+        let done = action(&drawer);
+        self.drawer.replace(Some(drawer));
+        Ok(done)
+    }
+
+    /// Gives every device the index and the name back that it had.
+    fn restore_devices(&self) -> Result<()> {
+        for (at, link) in self.case.links.iter().enumerate() {
+            if self.link_now(at).index != link.index {
+                self.with_drawer(|drawer| self.carry(at, &self.host, drawer, Some(link.index)))??;
+                self.states.borrow_mut()[at] = LinkState::Gone;
+            }
+        }
+        let renamed = |at: &usize| self.link_now(*at).name != self.case.links[*at].name;
+        let renamed: Vec<usize> = (0..self.case.links.len()).filter(renamed).collect();
+        // Names may have been swapped: first to ones that nobody has.
+        for give_back in [false, true] {
+            for at in &renamed {
+                let (link, now) = (&self.case.links[*at], self.link_now(*at));
+                let name = if give_back { link.name.clone() } else { format!("airtight-{at}") };
+                let gone = self.states.borrow()[*at] == LinkState::Gone;
+                let what = format!("give {} its name back", link.name);
+                let rename = |space: &Space| -> Result<()> {
+                    let change = |message: LinkMessageBuilder<LinkUnspec>| {
+                        let message = Message::SetLink(message.build());
+                        space.netlink.change(&self.runtime, message, &what)
+                    };
+                    // Many kernels rename no device that is up.
+                    change(LinkUnspec::new_with_index(now.index).down())?;
+                    change(LinkUnspec::new_with_index(now.index).name(name.clone()))
+                };
+                if gone {
+                    self.with_drawer(rename)??;
+                } else {
+                    rename(&self.host)?;
+                    let state = self.states.borrow()[*at];
+                    if state == LinkState::Unplugged {
+                        self.gateways[*at].up(&self.runtime, link.index, &link.name, false)?;
+                    }
+                    self.states.borrow_mut()[*at] = LinkState::Down;
+                }
+                self.devices.borrow_mut()[*at].0 = name;
+            }
+        }
         Ok(())
     }
 
@@ -55,6 +149,7 @@ impl Lab {
     /// can be drained.
     pub fn revive(&self) -> Result<Vec<String>> {
         let mut revived = Vec::new();
+        self.restore_devices()?;
         for (at, link) in self.case.links.iter().enumerate() {
             let state = self.states.borrow()[at];
             if !matches!(state, LinkState::Whole | LinkState::Bare) {
@@ -67,18 +162,16 @@ impl Lab {
     }
 
     fn revive_one(&self, at: usize, state: LinkState) -> Result<()> {
-        let (runtime, link) = (&self.runtime, &self.case.links[at]);
+        let (runtime, link) = (&self.runtime, &self.link_now(at));
         match state {
             LinkState::Whole | LinkState::Bare => return Ok(()),
             LinkState::Down => self.host.up(runtime, link.index, &link.name, false)?,
             LinkState::Unplugged => {
-                self.gateways[at].up(runtime, link.index, &link.name, false)?;
+                let far = self.case.links[at].index;
+                self.gateways[at].up(runtime, far, &link.name, false)?;
             }
             LinkState::Gone => {
-                let drawer = self.drawer.take().context("the drawer is gone")?;
-                let moved = self.carry(at, &drawer, &self.host);
-                self.drawer.replace(Some(drawer));
-                moved?;
+                self.with_drawer(|drawer| self.carry(at, drawer, &self.host, None))??;
                 self.host.up(runtime, link.index, &link.name, false)?;
             }
         }
@@ -92,7 +185,8 @@ impl Lab {
             return Ok(());
         }
         self.revive_one(at, state)?;
-        let (runtime, case, link) = (&self.runtime, &self.case, &self.case.links[at]);
+        let (runtime, case, link) = (&self.runtime, &self.case, &self.link_now(at));
+        let links = self.links_now();
         self.host.netlink.forget_news(runtime);
         for (address, length) in self.addresses(at) {
             let message = Space::address_message(link, address, length);
@@ -121,7 +215,7 @@ impl Lab {
         for route in routes.chain(&other) {
             let (to, length) = route.to;
             let what = format!("give {} its route {to}/{length} back", link.name);
-            let message = super::routes::route_message(route, &case.links)?;
+            let message = super::routes::route_message(route, &links)?;
             let message = Message::NewRoute(message);
             self.host.netlink.replace(runtime, message, &what)?;
         }
@@ -142,20 +236,26 @@ impl Lab {
         addresses
     }
 
-    /// Moves the near end of a link, with its index.
-    fn carry(&self, at: usize, from: &Space, to: &Space) -> Result<()> {
-        let link = &self.case.links[at];
-        let message: LinkMessage = LinkMessageBuilder::<LinkUnspec>::new()
+    /// Moves the near end of a link, with its index, or under another.
+    fn carry(&self, at: usize, from: &Space, to: &Space, index: Option<u32>) -> Result<()> {
+        let link = self.link_now(at);
+        let mut message: LinkMessage = LinkMessageBuilder::<LinkUnspec>::new()
             .index(link.index)
             .setns_by_fd(to.netns.file().as_raw_fd())
             .build();
+        if let Some(index) = index {
+            let wanted = i32::try_from(index).context("name an interface index")?;
+            message.attributes.push(LinkAttribute::NewIfIndex(wanted));
+        }
         let what = format!("move {} from {} to {}", link.name, from.name, to.name);
-        from.netlink.change(&self.runtime, Message::SetLink(message), &what)
+        from.netlink.change(&self.runtime, Message::SetLink(message), &what)?;
+        self.devices.borrow_mut()[at].1 = index.unwrap_or(link.index);
+        Ok(())
     }
 
     /// Waits until the near end of a link has a carrier, or has none.
     fn await_carrier(&self, at: usize, wanted: bool) -> Result<()> {
-        let (runtime, link) = (&self.runtime, &self.case.links[at]);
+        let (runtime, link) = (&self.runtime, self.link_now(at));
         let news = || Netlink::open(runtime, MulticastGroup::Link);
         let what = format!("wait for the carrier of {}", link.name);
         self.host.inside(news)??.carrier(runtime, link.index, wanted, &what)

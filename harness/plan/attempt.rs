@@ -9,8 +9,8 @@ use super::cell::route;
 use super::program::{Ask, LinkChange};
 use super::{Link, Program, Route};
 use crate::scenario::{
-    Approach as FileApproach, Call, DontRoute, Family, FileCase, FileStep, FrameKind, PacketInfo,
-    Pin, Signal, Transport,
+    Approach as FileApproach, Call, DontRoute, Family, FileCase, FileStep, FrameKind, Namespace,
+    PacketInfo, Pin, Reindex, Rename, Signal, Transport,
 };
 
 /// The interface index that no device has.
@@ -144,6 +144,33 @@ pub enum Step {
     },
     /// A gateway's frames.
     Inject(Approach),
+    /// sendto(2) with MSG_MORE.
+    Cork {
+        /// The socket.
+        socket: usize,
+        /// Where to.
+        to: IpAddr,
+    },
+    /// connect(2) to AF_UNSPEC.
+    Disconnect {
+        /// The socket.
+        socket: usize,
+    },
+    /// Sends the socket over a UNIX socket, and receives it.
+    Pass {
+        /// The socket.
+        socket: usize,
+    },
+    /// The calls from here on are made without privileges.
+    DropPrivileges,
+    /// Whether the calls from here on are made in another namespace.
+    Enter(Namespace),
+    /// The step before must be refused with this error.
+    Refused(String),
+    /// Gives the device of this link this name.
+    Rename(usize, String),
+    /// Gives the device of the first link the index of the second.
+    Reindex(usize, usize),
     /// Adds a route to the host under test.
     Route(Route),
     /// Waits for a frame on this link.
@@ -236,8 +263,16 @@ impl Step {
             | Step::Answer { socket }
             | Step::Close { socket }
             | Step::CloseListener { socket }
+            | Step::Cork { socket, .. }
+            | Step::Disconnect { socket }
+            | Step::Pass { socket }
             | Step::Join { socket, .. } => Some(socket),
             Step::Inject(_)
+            | Step::DropPrivileges
+            | Step::Enter(_)
+            | Step::Refused(_)
+            | Step::Rename(..)
+            | Step::Reindex(..)
             | Step::Route(_)
             | Step::Await(_)
             | Step::Unroute(_)
@@ -354,6 +389,7 @@ impl Names<'_> {
             }
             let socket = sockets.iter().position(|(name, _)| *name == on).unwrap_or_default();
             steps.extend(self.step(socket, sockets[socket].1, step));
+            steps.extend(step.refused.as_ref().map(|name| Step::Refused(name.get_ref().clone())));
         }
         steps
     }
@@ -365,6 +401,8 @@ impl Names<'_> {
             Step::Connect { socket, to: self.address(to) }
         } else if let Some(to) = &step.send {
             Step::Send { socket, to: Some(self.address(to)) }
+        } else if let Some(to) = &step.cork {
+            Step::Cork { socket, to: self.address(to) }
         } else if let Some(join) = &step.join {
             let index = join.by.as_ref().map_or(0, |by| self.index(by));
             Step::Join { socket, group: self.address(&join.group), index }
@@ -376,6 +414,14 @@ impl Names<'_> {
         } else if let Some(written) = &step.unroute {
             let route = route(written.get_ref(), self.links, self.family);
             return route.map(Step::Unroute).into_iter().collect();
+        } else if let Some(change) = &step.set {
+            Step::Set(LinkChange { link: self.link(&change.link), to: change.to })
+        } else if let Some(Rename { link, to }) = &step.rename {
+            Step::Rename(self.link(link), to.get_ref().clone())
+        } else if let Some(Reindex { link, like }) = &step.reindex {
+            Step::Reindex(self.link(link), self.link(like))
+        } else if let Some(space) = step.enter {
+            Step::Enter(space)
         } else if let Some(link) = &step.await_frame {
             Step::Await(self.link(link))
         } else {
@@ -387,6 +433,9 @@ impl Names<'_> {
                 Some(Call::Answer) => Step::Answer { socket },
                 Some(Call::Close) => Step::Close { socket },
                 Some(Call::CloseListener) => Step::CloseListener { socket },
+                Some(Call::Disconnect) => Step::Disconnect { socket },
+                Some(Call::Pass) => Step::Pass { socket },
+                Some(Call::DropPrivileges) => Step::DropPrivileges,
                 None => return Vec::new(),
             }
         };

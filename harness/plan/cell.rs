@@ -224,7 +224,11 @@ fn played(steps: &[Step], links: &[Link]) -> bool {
 fn sent(steps: &[Step], links: &[Link]) -> Option<IpAddr> {
     let own = |to: &IpAddr| links.iter().any(|link| link.address == *to) || to.is_loopback();
     steps.iter().find_map(|step| match step {
-        Step::Connect { to, .. } | Step::Send { to: Some(to), .. } if !own(to) => Some(*to),
+        Step::Connect { to, .. } | Step::Cork { to, .. } | Step::Send { to: Some(to), .. }
+            if !own(to) =>
+        {
+            Some(*to)
+        }
         _ => None,
     })
 }
@@ -234,7 +238,7 @@ fn destinations(steps: &[Step], control: &Control) -> BTreeSet<IpAddr> {
     let mut used = BTreeSet::from([control.to]);
     for step in steps {
         match step {
-            Step::Connect { to, .. } | Step::Send { to: Some(to), .. } => {
+            Step::Connect { to, .. } | Step::Cork { to, .. } | Step::Send { to: Some(to), .. } => {
                 used.insert(*to);
             }
             Step::Inject(approach) => {
@@ -259,7 +263,9 @@ fn link_local(steps: &[Step], used: &BTreeSet<IpAddr>) -> bool {
         IpAddr::V4(_) => false,
     };
     let step = |step: &Step| match step {
-        Step::Pin { call: PinCall::Address(address), .. } => of(address),
+        Step::Pin {
+            call: PinCall::Address(address) | PinCall::ScopedAddress(address, _), ..
+        } => of(address),
         Step::Pin { call: PinCall::PacketInfo(info) | PinCall::StickyPacketInfo(info), .. } => {
             info.source.as_ref().is_some_and(of)
         }

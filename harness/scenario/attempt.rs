@@ -226,6 +226,10 @@ pub struct Step {
     /// sendto(2) to this destination.
     #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
     pub send: Option<Spanned<String>>,
+    /// sendto(2) with MSG_MORE to this destination: the datagram is held back until the socket sends
+    /// again without it. Of `udp`, `udp-connected` and `raw` sockets.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    pub cork: Option<Spanned<String>>,
     /// Joins a multicast group.
     pub join: Option<Membership>,
     /// A gateway's frame.
@@ -233,12 +237,25 @@ pub struct Step {
     /// Adds a route to the host under test.
     #[cfg_attr(feature = "cli", schemars(with = "Option<Route>"))]
     pub route: Option<Spanned<Route>>,
+    /// Gives a link's device another name. Most kernels want it `down` for that.
+    pub rename: Option<Rename>,
+    /// Gives a link's device another interface index.
+    pub reindex: Option<Reindex>,
+    /// The namespace in which the calls that follow are made. A socket stays in the one in which it
+    /// was opened.
+    pub enter: Option<Namespace>,
+    /// Beside `pin`, `call`, `connect`, `send`, `cork` and `join`: the error, by its name in errno(3),
+    /// that this step must be given; the script then goes on. Without it a call that is refused ends
+    /// the script.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    pub refused: Option<Spanned<String>>,
     /// What becomes of the program that makes the attempt. A script of a program has these,
     /// `signal`, `set`, `route`, `unroute`, `ask`, `watch` and `await`.
     pub program: Option<ProgramStep>,
     /// Sends the program a signal, and goes on.
     pub signal: Option<Signal>,
     /// Changes a link of the host under test.
+    /// In a script of sockets neighbours must be permanent, and no reception be judged.
     pub set: Option<LinkChange>,
     /// Deletes a route of the host under test, written as it was added.
     #[cfg_attr(feature = "cli", schemars(with = "Option<Route>"))]
@@ -253,6 +270,46 @@ pub struct Step {
     #[serde(rename = "await")]
     #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
     pub await_frame: Option<Spanned<String>>,
+}
+
+/// A new name for a link's device. Elsewhere in the scenario `LINK` goes on meaning the same link;
+/// `device_name` pins to whoever has the name.
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Rename {
+    /// The link.
+    #[cfg_attr(feature = "cli", schemars(with = "String"))]
+    pub link: Spanned<String>,
+    /// The name: at most 15 bytes, and nobody else's.
+    #[cfg_attr(feature = "cli", schemars(with = "String"))]
+    pub to: Spanned<String>,
+}
+
+/// A new interface index for a link's device: it is taken to another namespace and back (Linux 5.13),
+/// and has its addresses, neighbours and routes again. To the sockets of the host under test it is a
+/// device that was not there before.
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Reindex {
+    /// The link.
+    #[cfg_attr(feature = "cli", schemars(with = "String"))]
+    pub link: Spanned<String>,
+    /// Whose index it gets: a link that is `gone`.
+    #[cfg_attr(feature = "cli", schemars(with = "String"))]
+    pub like: Spanned<String>,
+}
+
+/// Where calls are made.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Namespace {
+    /// The host under test.
+    Host,
+    /// Another network namespace, from which nothing can be sent.
+    Elsewhere,
 }
 
 /// What becomes of a program.
@@ -353,6 +410,14 @@ pub enum Call {
     Close,
     /// close(2) of the listener that a connection came from.
     CloseListener,
+    /// connect(2) to AF_UNSPEC: the socket has no peer any more.
+    Disconnect,
+    /// The socket is sent over a UNIX socket and received again (SCM_RIGHTS, unix(7)), and the first
+    /// descriptor is closed.
+    Pass,
+    /// The calls that follow, whatever their socket, are made without CAP_NET_RAW and CAP_NET_ADMIN
+    /// (capabilities(7)).
+    DropPrivileges,
 }
 
 /// A membership of a multicast group.

@@ -4,6 +4,7 @@
 mod attempt;
 mod expectation;
 mod lab;
+mod life;
 mod program;
 mod story;
 mod words;

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::calls::{hop_options, join, option, packet_info, sending};
-use super::{mac, python, shell};
+use super::{life, mac, python, shell};
 use crate::plan::{
     ATTEMPT_PORT, Advertisement, Approach, Case, Judged, PinCall, Program, RAW_PROTOCOL, Step,
 };
-use crate::scenario::{Family, FrameKind, Transport};
+use crate::scenario::{Family, FrameKind, Namespace, Transport};
 
 /// What the attempt's lines are built on. Only what a case uses of it is put in its script.
 const PRELUDE: &str = include_str!("prelude.py");
@@ -142,7 +142,9 @@ fn multicast_routes(case: &Case) -> Vec<String> {
         .steps
         .iter()
         .filter_map(|step| match step {
-            Step::Connect { to, .. } | Step::Send { to: Some(to), .. } => Some(*to),
+            Step::Connect { to, .. } | Step::Cork { to, .. } | Step::Send { to: Some(to), .. } => {
+                Some(*to)
+            }
             Step::Inject(approach) => Some(approach.to),
             _ => None,
         })
@@ -163,8 +165,14 @@ fn multicast_routes(case: &Case) -> Vec<String> {
 fn steps(case: &Case) -> Vec<String> {
     let (steps, flows) = flows(&case.steps);
     let mut writer = Writer::new(case, &steps);
-    let blocks: Vec<String> =
-        steps.iter().map(|step| writer.step(step)).filter(|block| !block.is_empty()).collect();
+    let mut blocks: Vec<String> = Vec::new();
+    for (at, step) in steps.iter().enumerate() {
+        let block = match (writer.step(step), steps.get(at + 1)) {
+            (block, Some(Step::Refused(errno))) => refusing(&block, errno),
+            (block, _) => block,
+        };
+        blocks.extend(Some(block).filter(|block| !block.is_empty()));
+    }
     let flows = if flows > 1 { format!(", flows={flows}") } else { String::new() };
     vec![
         String::new(),
@@ -172,6 +180,13 @@ fn steps(case: &Case) -> Vec<String> {
         blocks.join("\n\n"),
         format!("'''{flows})"),
     ]
+}
+
+/// A block whose last line is to be refused.
+fn refusing(block: &str, errno: &str) -> String {
+    let (before, last) = block.rsplit_once('\n').map_or(("", block), |(rest, last)| (rest, last));
+    let separator = if before.is_empty() { "" } else { "\n" };
+    format!("{before}{separator}refusing({}, {})", python(errno), python(last))
 }
 
 /// The steps of one socket and how many sockets make the same, or all steps and 1.
@@ -258,9 +273,19 @@ impl<'a> Writer<'a> {
             }
             Step::Await(link) => Some(vec![format!("await_frame({link})")]),
             Step::Start(program) => Some(vec![self.program(program)]),
+            Step::Cork { socket, to } => self.cork(*socket, *to),
+            Step::Disconnect { socket } => Some(vec![self.disconnect(*socket)]),
+            Step::Pass { socket } => Some(vec![format!("s{socket} = passed(s{socket})")]),
+            Step::DropPrivileges => Some(vec!["drop_privileges()".to_owned()]),
+            Step::Enter(Namespace::Elsewhere) => Some(vec!["go_to(1)".to_owned()]),
+            Step::Enter(Namespace::Host) => Some(vec!["go_to(0)".to_owned()]),
             // What happens to a program meanwhile, a script cannot tell: see `story`.
-            Step::Unroute(_)
-            | Step::Set(_)
+            Step::Unroute(_) | Step::Set(_) if self.case.runs_program() => None,
+            Step::Unroute(_) | Step::Set(_) | Step::Rename(..) | Step::Reindex(..) => {
+                Some(life::lines(self.case, step))
+            }
+            // Written by `steps`, around the step that it is about.
+            Step::Refused(_)
             | Step::UnderWay
             | Step::Signal(_)
             | Step::Ask(_)
@@ -420,6 +445,21 @@ impl<'a> Writer<'a> {
             (at.transport == Transport::TcpFastopen && to.is_some()).then_some("MSG_FASTOPEN"),
         );
         Some(vec![sending(socket, &payload, &at.control, &flags.join(" | "), name.as_deref())])
+    }
+
+    fn cork(&mut self, socket: usize, to: IpAddr) -> Option<Vec<String>> {
+        let at = self.sockets.get(socket)?;
+        let payload = self.payload(at, Some(to));
+        let name = self.name(to, Self::port(at.transport), at.scope);
+        let flags = if at.dont_route { "MSG_DONTROUTE | MSG_MORE" } else { "MSG_MORE" };
+        Some(vec![sending(socket, &payload, &at.control, flags, Some(&name))])
+    }
+
+    fn disconnect(&mut self, socket: usize) -> String {
+        if let Some(at) = self.sockets.get_mut(socket) {
+            at.connected = None;
+        }
+        format!("disconnect(s{socket})")
     }
 
     fn token(&self) -> &'static str {

@@ -1,5 +1,5 @@
 # Helpers: captures, crafted frames, their decoder. The lines of this very trial stand below them.
-import ctypes, errno, ipaddress, mmap, os, secrets, select, struct, subprocess, sys, time
+import ctypes, errno, fcntl, ipaddress, mmap, os, secrets, select, struct, subprocess, sys, time
 from collections import namedtuple
 from socket import *
 
@@ -21,6 +21,7 @@ PROTOCOL = 17          # of the gateways' frames: 17 UDP, 6 TCP, 253
 links, captures, near = [], [], []
 frames = []            # what the host has sent: (place of the link, frame)
 seen, awaited, ports, rings, kept, held = set(), {}, {}, {}, [], []
+spaces, names, states, indices, endings = [], {}, {}, {}, []  # what has become of links
 libc = ctypes.CDLL(None, use_errno=True)
 # One processor, so that no frame overtakes another.
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
@@ -376,6 +377,162 @@ def run(*words):
     subprocess.run(words, check=True)
 
 
+def refusing(name, line):
+    """A call that must be refused with this error, and then goes on."""
+    try:
+        exec(line, globals())
+    except OSError as error:
+        print("   ", errno.errorcode.get(error.errno, str(error.errno)))
+        if errno.errorcode.get(error.errno) == name:
+            return
+    sys.exit("it was to be refused with " + name)
+
+
+def disconnect(s):
+    """connect(2) to AF_UNSPEC."""
+    if libc.connect(s.fileno(), bytes(16), 16):
+        raise OSError(ctypes.get_errno(), "connect")
+
+
+def passed(s):
+    """The same socket by another descriptor, sent over a UNIX socket (SCM_RIGHTS)."""
+    near_end, far_end = socketpair(AF_UNIX)
+    send_fds(near_end, [b"s"], [s.fileno()])
+    descriptor = recv_fds(far_end, 1, 1)[1][0]
+    near_end.close(), far_end.close(), s.close()
+    return socket(fileno=descriptor)
+
+
+def drop_privileges():
+    """Without CAP_NET_ADMIN and CAP_NET_RAW (capget, capset: linux/capability.h)."""
+    get, put = {"x86_64": (125, 126)}.get(os.uname().machine, (90, 91))
+    header, sets = struct.pack("Ii", 0x20080522, 0), ctypes.create_string_buffer(24)
+    if libc.syscall(get, header, sets):
+        raise OSError(ctypes.get_errno(), "capget")
+    words = list(struct.unpack("6I", sets.raw))
+    words[0] &= ~(1 << 12 | 1 << 13)
+    if libc.syscall(put, header, struct.pack("6I", *words)):
+        raise OSError(ctypes.get_errno(), "capset")
+
+
+def go_to(place):
+    """The namespace of the host, 0, or another, 1, which is made when it is first needed."""
+    if not spaces:
+        spaces.append(os.open("/proc/thread-self/ns/net", os.O_RDONLY))
+        if libc.unshare(0x40000000):  # CLONE_NEWNET
+            raise OSError(ctypes.get_errno(), "unshare")
+        spaces.append(os.open("/proc/thread-self/ns/net", os.O_RDONLY))
+    if libc.setns(spaces[place], 0):
+        raise OSError(ctypes.get_errno(), "setns")
+
+
+def device(at):
+    return names.get(at, links[at].name)
+
+
+def move(at, to, index=None):
+    """Moves a device to the other namespace and perhaps to another index (RTM_SETLINK)."""
+    go_to(1 - to)
+    s = socket(AF_NETLINK, SOCK_RAW, 0)
+    body = struct.pack("=BxHiII", 0, 0, indices.get(at, links[at].index), 0, 0)
+    body += struct.pack("=HHI", 8, 28, spaces[to])  # IFLA_NET_NS_FD
+    body += struct.pack("=HHI", 8, 49, index) if index else b""  # IFLA_NEW_IFINDEX
+    s.send(struct.pack("=IHHII", 16 + len(body), 19, 5, 1, 0) + body)
+    error = -struct.unpack("=i", s.recv(4096)[16:20])[0]
+    s.close()
+    go_to(0)
+    if error:
+        sys.exit(f"{device(at)} cannot be moved: {os.strerror(error)}")
+    indices[at] = index or indices.get(at, links[at].index)
+
+
+def set_link(at, state):
+    """`down`, `unplugged`, `bare` or `gone`, or `back` from it."""
+    endings[:] = [lambda: revive()]
+    far = ["ip", "-n", sys.argv[2 + at], "link", "set", "dev", links[at].name]
+    own = ["ip", "link", "set", "dev", device(at)]
+    # Without ARP an IPv6 device joins no groups, which it would report on the wire.
+    up = (["arp", "off"] if ":" in links[at].gateway else []) + ["up"]
+    was, states[at] = states.get(at, "back"), state
+    if state == "down":
+        run(*own, "down")
+    elif state == "unplugged":
+        run(*far, "down")
+        carrier(at, False)
+    elif state == "bare":
+        run("ip", "addr", "flush", "dev", device(at))
+    elif state == "gone":
+        move(at, 1)
+    elif was != "back":
+        if was == "gone":
+            move(at, 0)
+        if was == "unplugged":
+            run(*far, "up")
+        run(*own, *up)
+        carrier(at, True)
+
+
+def carrier(at, wanted):
+    """Waits until the kernel knows that a device has a carrier, or has none (IFF_RUNNING)."""
+    with socket(AF_INET, SOCK_DGRAM) as s:
+        for _ in range(100_000):
+            flags = fcntl.ioctl(s, 0x8913, struct.pack("16s24x", device(at).encode()))
+            if bool(flags[16] & 0x40) == wanted:
+                return
+    sys.exit(f"waited for the carrier of {device(at)} in vain")
+
+
+def in_use(address):
+    """Waits until an IPv6 address is in use, which a workqueue sees to."""
+    show = ["ip", "-6", "route", "show", "table", "local", address]
+    for _ in range(999):
+        if subprocess.run(show, capture_output=True).stdout:
+            return
+    sys.exit(f"waited for {address} in vain")
+
+
+def rename(at, name):
+    endings[:] = [lambda: revive()]
+    run("ip", "link", "set", "dev", device(at), "name", name)
+    names[at] = name
+
+
+def reindex(at, index):
+    """Takes a device away, and back with this index."""
+    move(at, 1)
+    move(at, 0, index)
+    states[at] = "gone"
+    up = (["arp", "off"] if ":" in links[at].gateway else []) + ["up"]
+    run("ip", "link", "set", "dev", device(at), *up)
+    carrier(at, True)
+    endings[:] = [lambda: revive()]
+    states[at] = "back"
+
+
+def revive():
+    """Gives every device its index, name and carrier back, so that the wires can be drained."""
+    go_to(0)
+    for at, link in enumerate(links):
+        if indices.get(at, link.index) != link.index:
+            move(at, 1, link.index)
+            states[at] = "gone"
+    renamed = [at for at, link in enumerate(links) if device(at) != link.name]
+    for back in (False, True):  # they may have been swapped
+        for at in renamed:
+            go_to(states.get(at) == "gone")
+            run("ip", "link", "set", "dev", device(at), "down")
+            run("ip", "link", "set", "dev", device(at), "name", links[at].name if back else f"airtight-{at}")
+            names[at] = links[at].name if back else f"airtight-{at}"
+            go_to(0)
+            if states.get(at, "back") in ("back", "bare"):
+                states[at] = "down"
+    for at, link in enumerate(links):
+        if states.get(at, "back") not in ("back", "bare"):
+            set_link(at, "back")
+        near[at].close()
+        near[at] = packet_socket(link, ETH_P_SENTINEL)
+
+
 def attempt(steps, flows=1):
     """Makes the calls, line by line, up to the first that is refused, and tells its errno."""
     refused, scope = None, globals()
@@ -396,6 +553,8 @@ def attempt(steps, flows=1):
         kept.extend(s for s in list(scope.values()) if isinstance(s, socket))
     for s in kept:
         reset(s)
+    for ending in endings:
+        ending()
     barrier()
     return refused
 

@@ -12,7 +12,7 @@ use super::{SENTINEL_WITHIN, Trial};
 use crate::capture::Flags;
 use crate::peer::{Peer, Segment};
 use crate::plan::{Approach, Role, Step};
-use crate::scenario::{FrameKind, Neighbours, Transport};
+use crate::scenario::{FrameKind, Namespace, Neighbours, Transport};
 use crate::sender::{Attempt, Recipe, Sender};
 
 /// How long a connection may take where its answer comes at once, or not at all.
@@ -69,7 +69,8 @@ impl Trial<'_> {
         let mut sender = Sender::new(recipe, steps);
         let mut talks = Peers::new();
         let mut awaited = vec![0; case.links.len()];
-        for step in steps {
+        let mut away = false;
+        for (at, step) in steps.iter().enumerate() {
             match step {
                 Step::Inject(approach) => {
                     self.approach(approach, steps, script, &mut sender, &mut talks)?;
@@ -78,11 +79,32 @@ impl Trial<'_> {
                     self.lab.add_route(route)?;
                     sender.remark("a route is added".to_owned());
                 }
+                Step::Unroute(_) | Step::Set(_) | Step::Rename(..) | Step::Reindex(..) => {
+                    sender.remark(self.change(step)?);
+                }
                 Step::Await(link) => self.wait(*link, &mut awaited[*link], &mut sender)?,
+                Step::Enter(space) => {
+                    away = *space == Namespace::Elsewhere;
+                    let place = if away { "another namespace" } else { "the host under test" };
+                    sender.remark(format!("what follows is called in {place}"));
+                }
+                // Looked at together with the step that it is about.
+                Step::Refused(_) => {}
                 call => {
-                    if !self.lab.inside_host(|| sender.step(call))? {
-                        ensure!(sender.refused(), "a step was not made: {call:?}");
-                        break;
+                    let made = match away {
+                        true => self.lab.inside_drawer(|| sender.step(call))?,
+                        false => self.lab.inside_host(|| sender.step(call))?,
+                    };
+                    ensure!(made || sender.refused(), "a step was not made: {call:?}");
+                    match steps.get(at + 1) {
+                        Some(Step::Refused(errno)) => {
+                            let got = sender.errno().unwrap_or("no error");
+                            let what = "the script says that a call is refused with";
+                            ensure!(got == errno, "{what} {errno}, and it was given {got}");
+                            sender.forgive();
+                        }
+                        _ if made => {}
+                        _ => break,
                     }
                 }
             }

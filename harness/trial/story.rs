@@ -195,7 +195,8 @@ impl Trial<'_> {
     }
 
     /// Makes a change of the laboratory, and tells it in words.
-    fn change(&mut self, step: &Step) -> Result<String> {
+    /// Changes the laboratory, and tells how.
+    pub(super) fn change(&self, step: &Step) -> Result<String> {
         let words = |verb: &str, route: &Route| {
             let (to, length) = route.to;
             format!("the route to {to}/{length} is {verb}")
@@ -219,6 +220,15 @@ impl Trial<'_> {
             Step::Unroute(route) => {
                 self.lab.delete_route(route)?;
                 words("deleted", route)
+            }
+            Step::Rename(link, name) => {
+                self.lab.rename(*link, name)?;
+                format!("the device of {} is renamed to {name}", self.case.links[*link].name)
+            }
+            Step::Reindex(link, like) => {
+                self.lab.reindex(*link, *like)?;
+                let (link, like) = (&self.case.links[*link].name, &self.case.links[*like]);
+                format!("{link} comes back with the index of {}, {}", like.name, like.index)
             }
             other => anyhow::bail!("no change of the laboratory: {other:?}"),
         })

@@ -20,6 +20,9 @@ const MISSING: &str = "{missing}";
 const PACKET_PINS: [&str; 7] =
     ["device", "device_name", "ifreq", "index", "address", "scope", "mark"];
 
+/// The transports whose sockets hold datagrams back.
+const CORKED: [Transport; 3] = [Transport::Udp, Transport::UdpConnected, Transport::Raw];
+
 /// A socket of a script: its name, and the transports that it may have.
 struct Socket<'a> {
     name: &'a str,
@@ -182,11 +185,13 @@ impl<'a> Checker<'a> {
                     list => format!("the step does several things: {}", list.join(", ")),
                 };
                 let help = "one of `open`, `pin`, `call`, `connect`, `send`, `join`, `inject`, \
-                            `route`, `await`, beside `on`";
+                            `route`, `await`, `cork`, `set`, `unroute`, `rename`, `reindex`, `enter`, \
+                            beside `on` and `refused`";
                 self.fault(spanned.span(), message, help);
                 continue;
             };
-            if ["program", "signal", "set", "unroute", "ask", "watch"].contains(&key) {
+            self.life(case, at, key);
+            if ["program", "signal", "ask", "watch"].contains(&key) {
                 let help = "it goes with a `command`, or a `[sender]`";
                 self.fault(spanned.span(), format!("`{key}` says nothing without a program"), help);
                 continue;
@@ -212,7 +217,7 @@ impl<'a> Checker<'a> {
         if let Some(pin) = &step.pin {
             self.pin(pin, families, transports);
         }
-        for to in [&step.connect, &step.send].into_iter().flatten() {
+        for to in [&step.connect, &step.send, &step.cork].into_iter().flatten() {
             self.address(to, families);
         }
         if let Some(Membership { group, by }) = &step.join {
@@ -226,13 +231,20 @@ impl<'a> Checker<'a> {
         if let Some(approach) = &step.inject {
             self.approach(approach, families);
         }
-        if let Some(route) = &step.route {
+        for route in [&step.route, &step.unroute].into_iter().flatten() {
             self.route(route);
             // A step that some cells have not would be a step that is not made.
             self.prefix(&route.get_ref().to, families);
         }
         if let Some(link) = &step.await_frame {
             self.link(link);
+        }
+        if let (Some(cork), Some(other)) =
+            (&step.cork, transports.iter().find(|transport| !CORKED.contains(transport)))
+        {
+            let message = format!("a `{}` socket holds no datagram back", other.word());
+            let words = CORKED.map(|transport| format!("`{}`", transport.word())).join(", ");
+            self.fault(cork.span(), message, format!("accepted: {words}"));
         }
     }
 
@@ -258,8 +270,9 @@ impl<'a> Checker<'a> {
 
     /// The transports of the socket that a step names.
     fn on(&mut self, on: &Spanned<String>, key: &str, sockets: &[Socket<'a>]) -> Vec<Transport> {
-        if ["inject", "route", "await"].contains(&key) {
-            let help = "it goes with `open`, `pin`, `call`, `connect`, `send`, `join`";
+        let others = ["inject", "route", "await", "set", "unroute", "rename", "reindex", "enter"];
+        if others.contains(&key) {
+            let help = "it goes with `open`, `pin`, `call`, `connect`, `send`, `cork`, `join`";
             self.fault(on.span(), format!("`on` says nothing beside `{key}`"), help);
         } else if let Some(socket) = sockets.iter().find(|socket| socket.name == on.get_ref()) {
             return socket.transports.clone();
@@ -288,6 +301,10 @@ pub(super) fn keys(step: &Step) -> Vec<&'static str> {
         ("route", step.route.is_some()),
         ("await", step.await_frame.is_some()),
         ("program", step.program.is_some()),
+        ("cork", step.cork.is_some()),
+        ("rename", step.rename.is_some()),
+        ("reindex", step.reindex.is_some()),
+        ("enter", step.enter.is_some()),
         ("set", step.set.is_some()),
         ("unroute", step.unroute.is_some()),
         ("ask", step.ask.is_some()),

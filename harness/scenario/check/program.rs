@@ -228,7 +228,7 @@ impl Checker<'_> {
             const KEYS: [&str; 8] =
                 ["program", "signal", "set", "route", "unroute", "ask", "watch", "await"];
             let known = matches!(keys.as_slice(), [key] if KEYS.contains(key));
-            if !known || step.on.is_some() {
+            if !known || step.on.is_some() || step.refused.is_some() {
                 let message = "a program's story has no such step";
                 let list = KEYS.map(|key| format!("`{key}`")).join(", ");
                 self.fault(spanned.span(), message, format!("one of {list}"));
