@@ -1,10 +1,10 @@
 //! Makes an attempt with sockets of the calling thread's namespace, step by step, and tells what
 //! the kernel answered to each call. It does not know which link is intended, or what was captured.
 
+mod life;
 mod options;
 mod reception;
 
-use std::io::{IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
@@ -13,9 +13,8 @@ use etherparse::PacketBuilder;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, SockFlag,
-    SockType, SockaddrStorage, accept4, bind, connect, getsockname, getsockopt, listen, recv,
-    recvmsg, sendmsg, shutdown, socketpair, sockopt,
+    AddressFamily, Backlog, MsgFlags, Shutdown, SockFlag, SockaddrStorage, accept4, bind, connect,
+    getsockname, getsockopt, listen, recv, shutdown, sockopt,
 };
 
 use crate::plan::{Link, PinCall, RAW_PROTOCOL, Step};
@@ -518,41 +517,6 @@ impl<'a> Sender<'a> {
         Some(())
     }
 
-    /// A datagram that is held back: nothing is tried until it is let go.
-    fn cork(&mut self, socket: usize, to: IpAddr) -> Option<()> {
-        let at = self.sockets.get(socket)?;
-        let shown = SocketAddr::new(to, self.port(at.transport));
-        let address = self.sockaddr(at.scope, to, shown.port());
-        let flags = at.flags | libc::MSG_NOSIGNAL | libc::MSG_MORE;
-        let payload = self.payload(at, Some(to));
-        let sent = self.fd(socket).and_then(|fd| {
-            sys::send_message(fd.as_fd(), Some(&address), &payload, &at.control, flags)
-                .map_err(errno_of)
-        });
-        self.note(format!("sendto({shown}), MSG_MORE"), sent).map(drop)
-    }
-
-    fn disconnect(&mut self, socket: usize) -> Option<()> {
-        let answer = self.fd(socket).and_then(|fd| sys::disconnect(fd.as_fd()).map_err(errno_of));
-        self.note("connect(AF_UNSPEC)".to_owned(), answer)?;
-        self.sockets.get_mut(socket)?.connected = None;
-        Some(())
-    }
-
-    fn pass(&mut self, socket: usize) -> Option<()> {
-        let passed = self.fd(socket).and_then(passed);
-        let fd = self.note("sendmsg(SCM_RIGHTS), recvmsg() and close()".to_owned(), passed)?;
-        self.sockets.get_mut(socket)?.fd = Some(fd);
-        Some(())
-    }
-
-    fn drop_privileges(&mut self) -> Option<()> {
-        let answer = sys::Privileges::dropped().map(drop).map_err(errno_of);
-        self.note("capset(without CAP_NET_RAW, CAP_NET_ADMIN)".to_owned(), answer)?;
-        self.unprivileged = true;
-        Some(())
-    }
-
     fn close(&mut self, socket: usize) -> Option<()> {
         let at = self.sockets.get_mut(socket)?;
         if let Some(fd) = at.fd.take().filter(|_| at.transport.is_stream()) {
@@ -598,26 +562,6 @@ fn kind(transport: Transport, family: Family) -> (i32, i32, i32, String) {
         }
         Transport::Xdp => (libc::AF_XDP, raw, 0, "AF_XDP, SOCK_RAW".to_owned()),
     }
-}
-
-/// The same socket by another descriptor, which has come over a UNIX socket.
-fn passed(fd: &OwnedFd) -> Result<OwnedFd, Errno> {
-    let (kind, flags) = (SockType::Stream, SockFlag::SOCK_CLOEXEC);
-    let (near, far) = socketpair(AddressFamily::Unix, kind, None, flags)?;
-    let descriptors = [fd.as_raw_fd()];
-    let rights = [ControlMessage::ScmRights(&descriptors)];
-    let bytes = [IoSlice::new(b"s")];
-    sendmsg::<()>(near.as_raw_fd(), &bytes, &rights, MsgFlags::empty(), None)?;
-    let mut byte = [0];
-    let mut bytes = [IoSliceMut::new(&mut byte)];
-    let mut room = nix::cmsg_space!([i32; 1]);
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-    let message = recvmsg::<()>(far.as_raw_fd(), &mut bytes, Some(&mut room), flags)?;
-    let received = message.cmsgs()?.find_map(|message| match message {
-        ControlMessageOwned::ScmRights(descriptors) => descriptors.first().copied(),
-        _ => None,
-    });
-    received.map(sys::own).ok_or(Errno::EBADF)
 }
 
 fn errno_of(error: std::io::Error) -> Errno {

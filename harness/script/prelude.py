@@ -474,8 +474,9 @@ def set_link(at, state):
 
 def carrier(at, wanted):
     """Waits until the kernel knows that a device has a carrier, or has none (IFF_RUNNING)."""
+    deadline = time.monotonic() + 10
     with socket(AF_INET, SOCK_DGRAM) as s:
-        for _ in range(100_000):
+        while time.monotonic() < deadline:
             flags = fcntl.ioctl(s, 0x8913, struct.pack("16s24x", device(at).encode()))
             if bool(flags[16] & 0x40) == wanted:
                 return

@@ -236,6 +236,106 @@ fn wrong_scenarios() -> Vec<Wrong> {
             reason: "which ended the script",
         },
         Wrong {
+            name: "refusal after which nothing is sent",
+            trial: "device::v4-udp",
+            edits: &[(
+                "pin    = { device = \"chassis\" }\nexpect = \"contained\"",
+                "steps = [{ pin = { device_name = \"nosuch0\" }, refused = \"ENODEV\" }, { call = \"drop-privileges\" }]\nexpect = \"silent\"",
+            )],
+            verdicts: INCONCLUSIVE,
+            reason: "the sender made no attempt",
+        },
+        Wrong {
+            name: "refusal that does not come",
+            trial: "device::v4-udp",
+            edits: &[(
+                "pin    = { device = \"chassis\" }\nexpect = \"contained\"",
+                "steps = [{ pin = { device = \"uplink\" }, refused = \"EPERM\" }, { send = \"{target}\" }]\nexpect = \"leaked\"\nthrough = \"uplink\"",
+            )],
+            verdicts: INCONCLUSIVE,
+            reason: "refused with EPERM, and it was given no error",
+        },
+        Wrong {
+            name: "another refusal than the script says",
+            trial: "device::v4-udp",
+            edits: &[(
+                "pin    = { device = \"chassis\" }\nexpect = \"contained\"",
+                "steps = [{ pin = { device_name = \"nosuch0\" }, refused = \"EPERM\" }, { send = \"{target}\" }]\nexpect = \"leaked\"\nthrough = \"uplink\"",
+            )],
+            verdicts: INCONCLUSIVE,
+            reason: "it was given ENODEV",
+        },
+        Wrong {
+            name: "disconnected socket that sends nothing",
+            trial: "device::v4-udp",
+            edits: &[(
+                "pin    = { device = \"chassis\" }\nexpect = \"contained\"",
+                "steps = [{ pin = { device = \"chassis\" } }, { call = \"disconnect\" }]\nexpect = \"silent\"",
+            )],
+            verdicts: INCONCLUSIVE,
+            reason: "the sender made no attempt",
+        },
+        Wrong {
+            name: "links that change, and nobody who sends",
+            trial: "device::v4-udp",
+            edits: &[(
+                "pin    = { device = \"chassis\" }\nexpect = \"contained\"",
+                "steps = [{ set = { link = \"uplink\", to = \"down\" } }, { set = { link = \"uplink\", to = \"whole\" } }]\nexpect = \"silent\"",
+            )],
+            verdicts: INCONCLUSIVE,
+            reason: "the sender made no attempt",
+        },
+        Wrong {
+            name: "leak by a link that has another index",
+            trial: "device::v4-udp",
+            edits: &[(
+                "pin    = { device = \"chassis\" }\nexpect = \"contained\"",
+                "steps = [{ pin = { device = \"chassis\" } }, { set = { link = \"chassis\", to = \"gone\" } }, { reindex = { link = \"uplink\", like = \"chassis\" } }, { send = \"{target}\" }]\nexpect = \"contained\"",
+            )],
+            verdicts: DEVIATES,
+            reason: "expected contained, got leaked through uplink",
+        },
+        Wrong {
+            name: "leak by a link that has another name",
+            trial: "device::v4-udp",
+            edits: &[(
+                "pin    = { device = \"chassis\" }\nexpect = \"contained\"",
+                "steps = [{ set = { link = \"chassis\", to = \"down\" } }, { set = { link = \"uplink\", to = \"down\" } }, { rename = { link = \"chassis\", to = \"x\" } }, { rename = { link = \"uplink\", to = \"chassis\" } }, { set = { link = \"uplink\", to = \"whole\" } }, { pin = { device_name = \"chassis\" } }, { send = \"{target}\" }]\nexpect = \"contained\"",
+            )],
+            verdicts: DEVIATES,
+            reason: "expected contained, got leaked through uplink",
+        },
+        Wrong {
+            name: "leak by a link that is taken away afterwards",
+            trial: "device::v4-udp",
+            edits: &[(
+                "pin    = { device = \"chassis\" }\nexpect = \"contained\"",
+                "steps = [{ send = \"{target}\" }, { set = { link = \"uplink\", to = \"gone\" } }]\nexpect = \"contained\"",
+            )],
+            verdicts: DEVIATES,
+            reason: "expected contained, got leaked through uplink",
+        },
+        Wrong {
+            name: "rename of a link that is not there",
+            trial: "device::v4-udp",
+            edits: &[(
+                "pin    = { device = \"chassis\" }\nexpect = \"contained\"",
+                "steps = [{ set = { link = \"chassis\", to = \"gone\" } }, { rename = { link = \"chassis\", to = \"x\" } }, { send = \"{target}\" }]\nexpect = \"leaked\"\nthrough = \"uplink\"",
+            )],
+            verdicts: INCONCLUSIVE,
+            reason: "rename chassis to x",
+        },
+        Wrong {
+            name: "sentinels by a link that has another index",
+            trial: "device::v4-udp",
+            edits: &[(
+                "pin    = { device = \"chassis\" }\nexpect = \"contained\"",
+                "steps = [{ pin = { device = \"chassis\" } }, { set = { link = \"chassis\", to = \"gone\" } }, { reindex = { link = \"uplink\", like = \"chassis\" } }, { await = \"chassis\" }, { send = \"{target}\" }]\nexpect = \"contained\"",
+            )],
+            verdicts: INCONCLUSIVE,
+            reason: "no frame has left by chassis within",
+        },
+        Wrong {
             name: "request that reaches nobody",
             trial: "listener::v4-udp",
             edits: &[

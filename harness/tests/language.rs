@@ -311,6 +311,55 @@ const EDITS: &[(&str, &str, &str)] = &[
     ("case.known.until", "\"there\"", "\"elsewhere\""),
 ];
 
+/// What becomes of links, namespaces and privileges in a script of sockets.
+const LIFE: &str = r#"
+title = "claim"
+why = "reason"
+links = ["a", "b", "c"]
+intended = ["a"]
+routes = [{ to = "default", via = "b" }]
+[control]
+unpinned = "b"
+[matrix]
+family = ["v4", "v6"]
+transport = ["udp"]
+[[case]]
+name = "life"
+expect = "contained"
+steps = [
+  { cork = "{target}" },
+  { pin = { device = "a" }, refused = "EPERM" },
+  { enter = "elsewhere" },
+  { call = "disconnect" },
+  { rename = { link = "a", to = "other" } },
+  { set = { link = "c", to = "gone" } },
+  { set = { link = "a", to = "gone" } },
+  { reindex = { link = "b", like = "c" } },
+  { unroute = { to = "default", dev = "c" } },
+  { send = "{target}" },
+]
+"#;
+
+/// The same as [`EDITS`], for [`LIFE`].
+const LIFE_EDITS: &[(&str, &str, &str)] = &[
+    ("case.steps.cork", "cork = \"{target}\"", "cork = \"{c.gateway}\""),
+    ("case.steps.refused", "refused = \"EPERM\"", "refused = \"EINVAL\""),
+    ("case.steps.enter", "enter = \"elsewhere\"", "enter = \"host\""),
+    ("case.steps.rename", "  { rename = { link = \"a\", to = \"other\" } },\n", ""),
+    ("case.steps.rename.link", "rename = { link = \"a\"", "rename = { link = \"b\""),
+    ("case.steps.rename.to", "to = \"other\"", "to = \"others\""),
+    ("case.steps.reindex", "  { reindex = { link = \"b\", like = \"c\" } },\n", ""),
+    ("case.steps.reindex.link", "reindex = { link = \"b\"", "reindex = { link = \"a\""),
+    ("case.steps.reindex.like", "like = \"c\"", "like = \"a\""),
+    ("case.steps.call", "{ call = \"disconnect\" }", "{ call = \"pass\" }"),
+    (
+        "case.steps.set",
+        "set = { link = \"a\", to = \"gone\"",
+        "set = { link = \"a\", to = \"bare\"",
+    ),
+    ("case.steps.unroute", "unroute = { to = \"default\"", "unroute = { to = \"{target}\""),
+];
+
 /// A scenario whose sender is a program: it takes no other word on how to send.
 const PROGRAM: &str = r#"
 title = "claim"
@@ -437,12 +486,17 @@ fn every_key_changes_something() {
         assert!(PROGRAM.contains(from), "the edit of `{key}` edits nothing");
         assert_ne!(base, cases(&PROGRAM.replacen(from, to, 1)), "`{key}` changes nothing");
     }
+    let base = cases(LIFE);
+    for (key, from, to) in LIFE_EDITS {
+        assert!(LIFE.contains(from), "the edit of `{key}` edits nothing");
+        assert_ne!(base, cases(&LIFE.replacen(from, to, 1)), "`{key}` changes nothing");
+    }
 }
 
 #[cfg(feature = "cli")]
 #[test]
 fn no_key_is_without_its_edit() {
-    let edits = EDITS.iter().chain(PROGRAM_EDITS).map(|(key, ..)| *key);
+    let edits = EDITS.iter().chain(PROGRAM_EDITS).chain(LIFE_EDITS).map(|(key, ..)| *key);
     let edited: Vec<&str> = edits.chain(["sender.product"]).collect();
     for key in airtight::schema::keys() {
         assert!(edited.contains(&key.as_str()), "`{key}` has no test that it changes something");
