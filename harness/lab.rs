@@ -4,6 +4,7 @@
 //! A laboratory belongs to the thread that builds it, which nobody else may use: the thread
 //! changes its namespace. When it is dropped, the kernel reclaims all of it.
 
+mod adversary;
 mod command;
 mod links;
 mod multicast;
@@ -12,7 +13,6 @@ mod routes;
 mod sysctl;
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -48,6 +48,8 @@ pub struct Lab {
     baseline: Baseline,
     /// What each link is now.
     states: RefCell<Vec<LinkState>>,
+    /// BPF programs in force: they end with their descriptors.
+    hooks: RefCell<Vec<OwnedFd>>,
     /// What each link's device is called now, and its index.
     devices: RefCell<Vec<(String, u32)>>,
     /// Where links are that were moved away.
@@ -84,6 +86,7 @@ impl Lab {
             router: None,
             baseline: baseline.clone(),
             states: RefCell::new(vec![LinkState::Whole; case.links.len()]),
+            hooks: RefCell::new(Vec::new()),
             devices: RefCell::new(case.links.iter().map(|l| (l.name.clone(), l.index)).collect()),
             drawer: Cell::new(None),
         };
@@ -144,12 +147,7 @@ impl Lab {
             let message = Message::NewRule(routes::rule_message(rule, family));
             self.host.netlink.create(&self.runtime, message, &what)?;
         }
-        for line in &case.lines {
-            let space = line.gateway.map_or(&self.host, |at| &self.gateways[at]);
-            space
-                .inside(|| command::run(&line.words))?
-                .with_context(|| format!("in {}", space.name))?;
-        }
+        self.run_lines(&case.lines)?;
         if !case.multicast_routes.is_empty() {
             self.router = Some(self.host.inside(|| multicast::open(case))??);
         }
@@ -271,38 +269,8 @@ impl Lab {
 
     /// Whether others than the laboratory itself may have changed the host under test.
     fn altered(&self) -> bool {
-        !self.case.lines.is_empty() || self.case.runs_program() || self.case.changes_links()
-    }
-
-    /// What other devices of the host under test than its links and lo have transmitted: frames by
-    /// them are seen by no capture. None where nobody can have made one.
-    pub fn others(&self) -> Result<BTreeMap<String, u64>> {
-        if !self.altered() {
-            return Ok(BTreeMap::new());
-        }
-        let what = format!("list the devices of {}", self.host.name);
-        let message = Message::GetLink(LinkMessage::default());
-        let devices = self.host.netlink.list(&self.runtime, message, &what)?;
-        let others = devices.into_iter().filter_map(|device| {
-            let Message::NewLink(LinkMessage { header, attributes, .. }) = device else {
-                return None;
-            };
-            let known = self.case.links.iter().any(|link| link.index == header.index);
-            if known || header.index == LOOPBACK {
-                return None;
-            }
-            let mut name = format!("device {}", header.index);
-            let mut sent = 0;
-            for attribute in attributes {
-                match attribute {
-                    LinkAttribute::IfName(is) => name = is,
-                    LinkAttribute::Stats64(stats) => sent = stats.tx_packets,
-                    _ => {}
-                }
-            }
-            Some((name, sent))
-        });
-        Ok(others.collect())
+        let case = &self.case;
+        case.all_lines().next().is_some() || case.runs_program() || case.changes_links()
     }
 
     /// Runs `action` on this thread, inside the namespace of the host under test.

@@ -69,6 +69,8 @@ pub struct Case {
     pub multicast_routes: Vec<(usize, usize)>,
     /// Command lines run before the trap is armed.
     pub lines: Vec<Line>,
+    /// What goes wrong below the sockets.
+    pub adversary: Option<Adversary>,
     /// Whether the host under test must learn its neighbours.
     pub neighbours: Neighbours,
     /// The addresses that are known as neighbours on every link, for good.
@@ -291,6 +293,17 @@ pub struct Line {
     pub words: Vec<String>,
 }
 
+/// What goes wrong below the sockets, once the wires are known to be alive and before the control.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Adversary {
+    /// The command lines that make it.
+    pub lines: Vec<Line>,
+    /// The link (an index into `links`) whose IP packets a BPF program sends out of the other.
+    pub redirect: Option<(usize, usize)>,
+    /// The intended link that the unpinned sender leaves by before (an index into `links`).
+    pub untouched: Option<usize>,
+}
+
 /// What is expected of a trial.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expectation {
@@ -403,6 +416,11 @@ impl Case {
     /// IPv6 link that learns its neighbours does (RFC 4861, section 7.2.1).
     pub fn reports_memberships(&self) -> bool {
         self.family == Family::V6 && self.neighbours != Neighbours::Permanent
+    }
+
+    /// Every command line that is run in the laboratory.
+    pub fn all_lines(&self) -> impl Iterator<Item = &Line> {
+        self.lines.iter().chain(self.adversary.iter().flat_map(|adversary| &adversary.lines))
     }
 
     /// Whether the attempt changes devices of the host under test.

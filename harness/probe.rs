@@ -84,7 +84,12 @@ fn probe(name: &str) -> Option<String> {
             )),
         };
     }
+    if let Some(line) = name.strip_prefix("line:") {
+        let tried = line.split(" && ").try_for_each(lab::try_line);
+        return tried.err().map(|error| format!("{error:#}"));
+    }
     let tried = match name {
+        "bpf-redirect" => sys::redirect(1, 1).map(drop).map_err(|error| error.to_string()),
         "ipv6" => std::net::TcpListener::bind("[::]:0").map(drop).map_err(|e| e.to_string()),
         "bind-to-ifindex" => UdpSocket::bind("0.0.0.0:0")
             .and_then(|socket| {

@@ -15,8 +15,8 @@ pub use attempt::{
 pub(crate) use check::parse_prefix;
 pub use diagnostic::{Diagnostic, Diagnostics, nearest};
 pub use file::{
-    Advertisement, Control, Family, File, Line, Matrix, MulticastRoute, Neighbours, Ready, Route,
-    RouteKind, Rule, RuleProtocol, Sender, Signal, Transport, World,
+    Adversary, Advertisement, Control, Family, File, Line, Matrix, MulticastRoute, Neighbours,
+    Ready, Redirect, Route, RouteKind, Rule, RuleProtocol, Sender, Signal, Transport, World,
 };
 pub use kernel::KernelRange;
 
@@ -30,8 +30,10 @@ pub const FILE_BYTES_MAX: usize = 1 << 20;
 /// The abilities that `needs` may name, beside `program:NAME`. Each is probed by doing.
 pub const ABILITIES: &[&str] = &[
     "bind-to-ifindex",
+    "bpf-redirect",
     "bond",
     "bridge",
+    "cgroup-bpf",
     "dummy",
     "ipv6",
     "ipvlan",

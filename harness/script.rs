@@ -8,7 +8,7 @@ mod life;
 
 use std::net::IpAddr;
 
-pub(crate) use lab::{route_words, rule_words};
+pub(crate) use lab::{line_words, route_words, rule_words};
 
 use crate::plan::{Case, Judged};
 use crate::scenario::{Carries, Outcome};

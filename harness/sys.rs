@@ -2,6 +2,7 @@
 //! knows sockets and bytes, nothing of links, frames or outcomes.
 #![expect(unsafe_code, reason = "the one module that speaks to the kernel by raw calls")]
 
+mod bpf;
 mod privileges;
 mod seccomp;
 mod xdp;
@@ -12,6 +13,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::sys::socket::{SockaddrLike, SockaddrStorage};
 
+pub(crate) use bpf::{drop_others, pin_sockets, redirect};
 pub(crate) use privileges::Privileges;
 pub(crate) use seccomp::{
     Asked, answer_call, copy_descriptor, listen_for_calls, next_call, number_option,

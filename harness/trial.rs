@@ -24,7 +24,7 @@ use crate::lab::{Baseline, Lab};
 use crate::peer;
 use crate::plan::{ATTEMPT_PORT, Approach, Beside, CONTROL_PORT, Case, PinCall, RouteQuery, Step};
 use crate::scenario::{FrameKind, Transport};
-use crate::sender::{self, Recipe, Sender};
+use crate::sender::{self, Attempt, Recipe, Sender};
 use crate::verdict::{self, Armed, Arming, Closing, Judgement};
 use crate::world::{self, World};
 use inbound::Inbound;
@@ -274,8 +274,11 @@ impl Trial<'_> {
             let reported = self.captures.await_memberships(SENTINEL_WITHIN)?;
             anyhow::ensure!(reported, "a link has not reported the groups of its addresses");
         }
-        let first =
-            if case.control.rehearsal.is_some() { Phase::Rehearsal } else { Phase::Control };
+        let before = case.adversary.as_ref().is_some_and(|a| a.untouched.is_some());
+        let first = match before || case.control.rehearsal.is_some() {
+            true => Phase::Rehearsal,
+            false => Phase::Control,
+        };
         arming.alive = self.captures.end_phase(first, SENTINEL_WITHIN)?;
         if arming.alive.iter().all(|alive| *alive) {
             self.stage(sabotage, Stage::Alive)?;
@@ -283,13 +286,21 @@ impl Trial<'_> {
                 let frame = peer::advertisement(&case.links[advertisement.by], advertisement)?;
                 self.inject(advertisement.by, &frame)?;
             }
+            if before {
+                let token = self.token("untouched");
+                self.unpinned(&token)?;
+                arming.untouched = Some(token);
+                arming.alive = self.captures.end_phase(Phase::Control, SENTINEL_WITHIN)?;
+            }
+            if let Some(adversary) = &case.adversary {
+                self.lab.admit(adversary)?;
+            }
             if let Some(rehearsal) = &case.control.rehearsal {
                 let token = self.token("rehearsal");
                 let script =
                     Script { port: ATTEMPT_PORT, token: &token, size: case.size, rehearsal: true };
                 arming.rehearsal = Some(self.perform(rehearsal, &script)?);
-                let through = self.captures.end_phase(Phase::Control, SENTINEL_WITHIN)?;
-                arming.alive = through;
+                arming.alive = self.captures.end_phase(Phase::Control, SENTINEL_WITHIN)?;
             }
             self.control(&mut arming)?;
             if let Some(beside) = &case.surroundings.beside {
@@ -339,23 +350,27 @@ impl Trial<'_> {
             }
         }
         if control.arrives.is_empty() {
-            let (transport, to) = (control.transport, control.to);
-            let mut steps = vec![Step::Open { socket: 0, transport }];
-            if self.case.is_broadcast(&to) {
-                steps.push(Step::Pin { socket: 0, call: PinCall::Broadcast(true) });
-            }
-            let connects = matches!(transport, Transport::UdpConnected | Transport::Tcp);
-            if connects {
-                steps.push(Step::Connect { socket: 0, to });
-            }
-            steps.push(Step::Send { socket: 0, to: (!connects).then_some(to) });
-            // To the very port of the attempt, so that a rule by ports tells them as little apart as
-            // the routes do. A program's world would answer there, and nobody listens any more.
-            let port = if self.case.runs_program() { CONTROL_PORT } else { ATTEMPT_PORT };
-            let script = Script { port, ..script };
-            arming.control = self.perform(&steps, &script)?;
+            arming.control = self.unpinned(&token)?;
         }
         Ok(())
+    }
+
+    /// The unpinned sender's attempt.
+    fn unpinned(&mut self, token: &[u8]) -> Result<Attempt> {
+        let (transport, to) = (self.case.control.transport, self.case.control.to);
+        let mut steps = vec![Step::Open { socket: 0, transport }];
+        if self.case.is_broadcast(&to) {
+            steps.push(Step::Pin { socket: 0, call: PinCall::Broadcast(true) });
+        }
+        let connects = matches!(transport, Transport::UdpConnected | Transport::Tcp);
+        if connects {
+            steps.push(Step::Connect { socket: 0, to });
+        }
+        steps.push(Step::Send { socket: 0, to: (!connects).then_some(to) });
+        // To the very port of the attempt, so that a rule by ports tells them as little apart as
+        // the routes do. A program's world would answer there, and nobody listens any more.
+        let port = if self.case.runs_program() { CONTROL_PORT } else { ATTEMPT_PORT };
+        self.perform(&steps, &Script { port, token, size: 0, rehearsal: false })
     }
 
     /// The control of the other family: unpinned, it leaves by the decoy too.

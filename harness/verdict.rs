@@ -68,6 +68,8 @@ pub struct Arming {
     pub reached: Vec<usize>,
     /// For scripts whose reception is judged: whether the twin without pins was reached.
     pub twin: Option<bool>,
+    /// Where an adversary is to turn the control: the payload of the one before it.
+    pub untouched: Option<Vec<u8>>,
     /// For programs whose laboratory changes: what the rehearsal without the changes tells.
     pub rehearsal: Option<Attempt>,
     /// Where the other family is reachable too: what its control tells.
@@ -96,7 +98,9 @@ pub fn arm(case: &Case, arming: &Arming, frames: &[Frame]) -> Result<Armed, Stri
         let packet = decode(&frame.bytes);
         let ours = carries(frame, &arming.token)
             || [ATTEMPT_PORT, CONTROL_PORT].iter().any(|port| segment(case, &packet, *port));
-        if frame.phase == Phase::Rehearsal && case.control.rehearsal.is_some() {
+        if frame.phase == Phase::Rehearsal
+            && (case.control.rehearsal.is_some() || arming.untouched.is_some())
+        {
             // Judged below.
         } else if ours && frame.phase == Phase::Control {
             through.insert(frame.link);
@@ -110,6 +114,7 @@ pub fn arm(case: &Case, arming: &Arming, frames: &[Frame]) -> Result<Armed, Stri
             return Err(format!("{link} is not quiet before the attempt: {packet}"));
         }
     }
+    untouched(case, arming, frames)?;
     rehearsed(case, arming, frames)?;
     beside(case, arming, frames)?;
     if let Some(errno) = arming.control.errno() {
@@ -142,6 +147,32 @@ pub fn arm(case: &Case, arming: &Arming, frames: &[Frame]) -> Result<Armed, Stri
         ));
     }
     Ok(Armed { through: through.into_iter().collect() })
+}
+
+/// Whether the unpinned sender has left by the intended link, and by it alone, while there was no
+/// adversary: else it is not the adversary that turns it.
+fn untouched(case: &Case, arming: &Arming, frames: &[Frame]) -> Result<(), String> {
+    let wanted = case.adversary.as_ref().and_then(|adversary| adversary.untouched);
+    let (Some(wanted), Some(token)) = (wanted, &arming.untouched) else {
+        return match wanted {
+            Some(_) => Err("there was no control before the adversary".to_owned()),
+            None => Ok(()),
+        };
+    };
+    let before: Vec<&Frame> =
+        frames.iter().filter(|f| !f.sentinel && f.phase == Phase::Rehearsal).collect();
+    let through: BTreeSet<usize> = before.iter().map(|frame| frame.link).collect();
+    let seen = before.iter().any(|frame| carries(frame, token));
+    if seen && through == BTreeSet::from([wanted]) {
+        return Ok(());
+    }
+    let went =
+        if through.is_empty() { "no link".to_owned() } else { names(case, &through).join(", ") };
+    Err(format!(
+        "the trap is not armed: without the adversary the unpinned control must leave through {}, and \
+         went through {went}",
+        case.links[wanted].name
+    ))
 }
 
 /// What the end of a trial showed.

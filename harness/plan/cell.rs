@@ -10,11 +10,12 @@ use super::attempt::{self, Names};
 use super::label::label;
 use super::program::{self, Words};
 use super::{
-    Advertisement, Case, Control, Expectation, Hop, Judged, Line, Link, PinCall, Role, Route, Rule,
-    Step, Twin, Waiver, address, owner,
+    Adversary, Advertisement, Case, Control, Expectation, Hop, Judged, Line, Link, PinCall, Role,
+    Route, Rule, Step, Twin, Waiver, address, owner,
 };
 use crate::scenario::{
-    Carries, Family, FileCase, KernelRange, Known, Neighbours, Outcome, Scenario, Transport,
+    Carries, Family, FileCase, KernelRange, Known, Line as FileLine, Neighbours, Outcome, Redirect,
+    Scenario, Transport,
 };
 
 /// The trial of `case` in one cell.
@@ -96,7 +97,15 @@ pub(super) fn cell(
                 (place(&links, &route.from), place(&links, &route.to))
             })
             .collect(),
-        lines: lines(scenario, &links, family),
+        lines: lines(&file.lines, &links, family),
+        adversary: file.adversary.as_ref().map(Spanned::get_ref).map(|adversary| Adversary {
+            lines: lines(&adversary.lines, &links, family),
+            redirect: adversary.redirect.as_ref().map(|redirect| {
+                let Redirect { from, to } = redirect.get_ref();
+                (place(&links, from), place(&links, to))
+            }),
+            untouched: adversary.untouched.as_ref().map(|link| place(&links, link)),
+        }),
         neighbours: file.neighbours,
         neighbour_addresses: neighbour_addresses(&used, &reachable, &links),
         owned: if played || file.neighbours == Neighbours::Unanswered {
@@ -383,9 +392,8 @@ fn advertisements(scenario: &Scenario, links: &[Link], family: Family) -> Vec<Ad
     scenario.file().advertisements.iter().map(of).collect()
 }
 
-fn lines(scenario: &Scenario, links: &[Link], family: Family) -> Vec<Line> {
-    let of = |written: &Spanned<crate::scenario::Line>| {
-        let written = written.get_ref();
+fn lines(written: &[Spanned<FileLine>], links: &[Link], family: Family) -> Vec<Line> {
+    let of = |written: &FileLine| {
         let words = written.run.get_ref().split_whitespace().map(|word| {
             match address::prefix(word, links, family) {
                 Some((network, length)) if word.ends_with(".network}") => {
@@ -398,5 +406,8 @@ fn lines(scenario: &Scenario, links: &[Link], family: Family) -> Vec<Line> {
         let host = written.at.get_ref() == "host";
         Line { gateway: (!host).then(|| place(links, &written.at)), words: words.collect() }
     };
-    scenario.file().lines.iter().map(of).collect()
+    let concerned = |line: &&FileLine| {
+        line.family.as_ref().is_none_or(|families| families.get_ref().contains(&family))
+    };
+    written.iter().map(Spanned::get_ref).filter(concerned).map(of).collect()
 }

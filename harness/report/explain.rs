@@ -2,7 +2,7 @@
 //! decision, the calls, the frames.
 
 use super::human::{controls, safe, shown};
-use crate::plan::Case;
+use crate::plan::{Adversary, Case};
 use crate::script;
 use crate::trial::{FrameRecord, Record};
 use crate::verdict;
@@ -15,6 +15,9 @@ pub fn explain(case: &Case, record: &Record) -> String {
     let mut text = format!("{}\n\n", safe(&case.id));
     text += &section("claim", &claim(case));
     text += &section("laboratory", &laboratory(case));
+    if let Some(it) = &case.adversary {
+        text += &section("adversary", &adversary(case, it));
+    }
     let decisions = record.decisions.iter().map(|d| format!("{}\n  {}", d.query, d.answer));
     text += &section("what the kernel decides", &decisions.collect::<Vec<_>>().join("\n"));
     text += &section("attempt", &calls(record));
@@ -120,8 +123,25 @@ fn laboratory(case: &Case) -> String {
         add(format!("multicast route from {from} to {to}"));
     }
     for line in &case.lines {
-        let at = line.gateway.map_or("host", |at| case.links[at].name.as_str());
-        add(format!("at {at}: {}", line.words.join(" ")));
+        add(script::line_words(line, &case.links));
+    }
+    text
+}
+
+/// What goes wrong below the sockets, and when.
+fn adversary(case: &Case, adversary: &Adversary) -> String {
+    let name = |at: usize| case.links[at].name.as_str();
+    let mut text = match adversary.untouched {
+        Some(at) => format!("before it, the unpinned control leaves by {}\n", name(at)),
+        None => String::new(),
+    };
+    for line in &adversary.lines {
+        text += &format!("{}\n", script::line_words(line, &case.links));
+    }
+    if let Some((from, to)) = adversary.redirect {
+        let (from, to) = (name(from), name(to));
+        text +=
+            &format!("a BPF program on the egress hook of {from} redirects IP packets to {to}\n");
     }
     text
 }

@@ -117,10 +117,21 @@ impl<'a> Checker<'a> {
     fn needs(&mut self, needs: &[Spanned<String>]) {
         for need in needs {
             let program = need.get_ref().strip_prefix("program:");
-            if !program.is_some_and(|name| !name.is_empty() && !name.contains('/')) {
-                let words = ABILITIES.iter().copied().chain(["program:NAME"]);
+            let line = need.get_ref().strip_prefix("line:");
+            if !program.is_some_and(|name| !name.is_empty() && !name.contains('/'))
+                && !line.is_some_and(|line| !line.trim().is_empty())
+            {
+                let words = ABILITIES.iter().copied().chain(["program:NAME", "line:COMMAND"]);
                 self.one_of(need, "unknown need", words);
             }
+        }
+    }
+
+    /// A fault where `need` does not stand in the scenario's `needs`.
+    fn needed(&mut self, need: &str, span: Range<usize>) {
+        if !self.file.needs.iter().any(|known| known.get_ref() == need) {
+            let help = format!("add \"{need}\" to `needs`");
+            self.fault(span, format!("this takes `{need}`, which does not stand in `needs`"), help);
         }
     }
 

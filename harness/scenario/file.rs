@@ -63,11 +63,16 @@ pub struct File {
     #[serde(default)]
     #[cfg_attr(feature = "cli", schemars(with = "Vec<Line>"))]
     pub lines: Vec<Spanned<Line>>,
+    /// What goes wrong below the sockets: a misconfiguration that the control must fall for too.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<Adversary>"))]
+    pub adversary: Option<Spanned<Adversary>>,
     /// How the host under test knows its neighbours. Without it: `permanent`.
     #[serde(default)]
     pub neighbours: Neighbours,
     /// What the machine must be able to do, or the scenario is skipped: `ipv6`, `bind-to-ifindex`,
-    /// a link kind (`vrf`, `dummy`, `vlan`, ...), or `program:NAME`. Probed by doing.
+    /// a link kind (`vrf`, `dummy`, `vlan`, ...), `program:NAME`, or `line:COMMAND`, a command line
+    /// that must succeed in a fresh namespace, which has `lo` alone; ` && ` divides several. Probed by
+    /// doing.
     #[serde(default)]
     #[cfg_attr(feature = "cli", schemars(with = "Vec<String>"))]
     pub needs: Vec<Spanned<String>>,
@@ -264,6 +269,46 @@ pub struct Line {
     /// an argument of its own, are replaced by their addresses.
     #[cfg_attr(feature = "cli", schemars(with = "String"))]
     pub run: Spanned<String>,
+    /// The families in whose cells it is run. Without it: all.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<Vec<Family>>"))]
+    pub family: Option<Spanned<Vec<Family>>>,
+}
+
+/// A misconfiguration below the sockets, made after the wires are known to be alive and before the
+/// control: what undoes a pin that is right.
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Adversary {
+    /// The command lines that make it, in an administrator's words. The programs must stand in
+    /// `needs`. Devices may be made whose frames leave by links or not at all: bridges, macvlans,
+    /// tunnels.
+    #[serde(default)]
+    #[cfg_attr(feature = "cli", schemars(with = "Vec<Line>"))]
+    pub lines: Vec<Spanned<Line>>,
+    /// A program on the link's egress hook (BPF_TCX_EGRESS, Linux 6.6) that sends its IP packets out
+    /// of another link.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<Redirect>"))]
+    pub redirect: Option<Spanned<Redirect>>,
+    /// The intended link that the unpinned sender leaves through before the adversary is there. If it
+    /// does not, the trial is inconclusive: then it would not be the adversary that turns the control
+    /// to the decoy. Without it, the routes do that already, and a case must show what the adversary
+    /// does: one that leaks. Of sockets, not of programs.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
+    pub untouched: Option<Spanned<String>>,
+}
+
+/// From which link to which.
+#[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Redirect {
+    /// The link that packets are about to leave by.
+    #[cfg_attr(feature = "cli", schemars(with = "String"))]
+    pub from: Spanned<String>,
+    /// The link that they leave by.
+    #[cfg_attr(feature = "cli", schemars(with = "String"))]
+    pub to: Spanned<String>,
 }
 
 /// A program that makes the attempts. It runs inside the host under test, on a machine that fits

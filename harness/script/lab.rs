@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use super::{comment, ip, mac, prefix, shell};
-use crate::plan::{Case, Hop, Link, Route, RouteQuery, Rule};
+use crate::plan::{Case, Hop, Line, Link, Route, RouteQuery, Rule};
 use crate::scenario::{Neighbours, RouteKind, RuleProtocol};
 
 /// Namespaces that vanish with the script, and the links between them.
@@ -254,6 +254,12 @@ fn kind(kind: RouteKind) -> Option<&'static str> {
     }
 }
 
+/// A command line, and where it is run.
+pub(crate) fn line_words(line: &Line, links: &[Link]) -> String {
+    let at = line.gateway.map_or("host", |at| links[at].name.as_str());
+    format!("at {at}: {}", line.words.join(" "))
+}
+
 /// The arguments of `ip route add`.
 pub(crate) fn route_words(route: &Route, links: &[Link]) -> Vec<String> {
     // IPv6 looks groups up in the table `local`, where its own ff00::/8 of each device stands.
@@ -320,12 +326,24 @@ pub(crate) fn rule_words(rule: &Rule, v4: bool) -> Vec<String> {
 }
 
 fn command_lines(case: &Case) -> Vec<String> {
-    let of = |line: &crate::plan::Line| {
+    let of = |line: &Line| {
         let space = line.gateway.map_or_else(|| "$host".to_owned(), gateway);
         let words: Vec<String> = line.words.iter().map(|word| shell(word)).collect();
         format!("ip netns exec {space} {}", words.join(" "))
     };
-    case.lines.iter().map(of).collect()
+    let mut lines: Vec<String> = case.all_lines().map(of).collect();
+    if let Some((from, to)) = case.adversary.as_ref().and_then(|adversary| adversary.redirect) {
+        let [from, to] = [from, to].map(|at| shell(&case.links[at].name));
+        lines.extend(comment("In place of airtight's BPF program, which does the same:"));
+        lines.push(format!("ip netns exec $host tc qdisc add dev {from} clsact"));
+        lines.extend(["ip", "ipv6"].map(|protocol| {
+            format!(
+                "ip netns exec $host tc filter add dev {from} egress protocol {protocol} u32 match u32 0 0 \
+                 action mirred egress redirect dev {to}"
+            )
+        }));
+    }
+    lines
 }
 
 /// What the kernel says itself, without the pins and with them.

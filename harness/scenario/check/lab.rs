@@ -5,8 +5,11 @@ use std::ops::Range;
 use toml::Spanned;
 
 use super::Checker;
+use crate::scenario::attempt::{Case, Outcome};
 use crate::scenario::diagnostic::accepted_words;
-use crate::scenario::file::{Advertisement, Family, Line, Route, RouteKind, Rule};
+use crate::scenario::file::{
+    Adversary, Advertisement, Family, Line, Redirect, Route, RouteKind, Rule,
+};
 
 /// The most links of one scenario: the subnets that 192.0.2.0/24 has room for.
 const LINKS_MAX: usize = 16;
@@ -41,6 +44,9 @@ impl Checker<'_> {
         }
         for line in &file.lines {
             self.line(line.get_ref());
+        }
+        if let Some(adversary) = &file.adversary {
+            self.adversary(adversary);
         }
     }
 
@@ -208,6 +214,44 @@ impl Checker<'_> {
         }
     }
 
+    fn adversary(&mut self, spanned: &Spanned<Adversary>) {
+        let (file, adversary) = (self.file, spanned.get_ref());
+        for line in &adversary.lines {
+            self.line(line.get_ref());
+        }
+        if let Some(redirect) = &adversary.redirect {
+            let Redirect { from, to } = redirect.get_ref();
+            let known = [from, to].map(|link| self.link(link));
+            if known == [true; 2] && from.get_ref() == to.get_ref() {
+                let message = format!("the redirection leads back to `{}`", to.get_ref());
+                self.fault(to.span(), message, "name another link");
+            }
+            self.needed("bpf-redirect", redirect.span());
+        } else if adversary.lines.is_empty() {
+            let help = "add `lines` or `redirect`, or leave the adversary out";
+            self.fault(spanned.span(), "the adversary does nothing", help);
+        }
+        let commands = file.case.iter().any(|case| case.get_ref().command.is_some());
+        let leaks = |case: &Spanned<Case>| *case.get_ref().expect.get_ref() == Outcome::Leaked;
+        if adversary.untouched.is_none() && !file.case.iter().any(leaks) {
+            let help = "add `untouched`, or a case that leaks by the adversary alone";
+            self.fault(spanned.span(), "nothing shows what the adversary does", help);
+        }
+        if let (Some(link), true) = (&adversary.untouched, file.sender.is_some() || commands) {
+            let help = "leave it out, and add a case that leaks by the adversary alone";
+            self.fault(link.span(), "`untouched` is not for programs", help);
+        }
+        if let Some(link) = &adversary.untouched
+            && self.link(link)
+            && !self.intended(link.get_ref())
+        {
+            let message =
+                format!("untouched, the control leaves by the decoy `{}`", link.get_ref());
+            let intended = file.intended.iter().map(|link| link.get_ref().as_str());
+            self.fault(link.span(), message, accepted_words("", intended));
+        }
+    }
+
     fn line(&mut self, line: &Line) {
         self.link_or(&line.at, "host");
         let mut words = line.run.get_ref().split_whitespace();
@@ -225,7 +269,15 @@ impl Checker<'_> {
             };
             self.fault(line.run.span(), format!("`{program}` does not stand in `needs`"), help);
         }
-        let families = self.families();
+        let mut families = self.families();
+        if let Some(only) = &line.family {
+            if only.get_ref().is_empty() || !only.get_ref().iter().all(|f| families.contains(f)) {
+                let message = "`family` names no part of the matrix";
+                let help = "accepted: families that the cases are tried in, at least one";
+                self.fault(only.span(), message, help);
+            }
+            families.retain(|family| only.get_ref().contains(family));
+        }
         for word in words {
             if let Some((message, help)) = self.placeholder(word, &families) {
                 self.fault(line.run.span(), message, help);

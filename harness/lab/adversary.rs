@@ -1,0 +1,97 @@
+//! What goes wrong below the sockets: command lines, redirections, and the devices that they make.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use rtnetlink::packet_route::RouteNetlinkMessage as Message;
+use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
+
+use super::{LOOPBACK, Lab, command};
+use crate::plan::{Adversary, Line};
+use crate::sys;
+
+impl Lab {
+    /// Runs command lines, each in its namespace.
+    pub(super) fn run_lines(&self, lines: &[Line]) -> Result<()> {
+        for line in lines {
+            let space = line.gateway.map_or(&self.host, |at| &self.gateways[at]);
+            space
+                .inside(|| command::run(&line.words))?
+                .with_context(|| format!("in {}", space.name))?;
+        }
+        Ok(())
+    }
+
+    /// Lets the adversary in: what goes wrong below the sockets from here on.
+    pub fn admit(&self, adversary: &Adversary) -> Result<()> {
+        self.run_lines(&adversary.lines)?;
+        if let Some((from, to)) = adversary.redirect {
+            let [from, to] = [from, to].map(|at| self.link_now(at));
+            let hook = self.host.inside(|| sys::redirect(from.index, to.index))?;
+            let what = || format!("redirect what leaves by {} to {}", from.name, to.name);
+            self.hooks.borrow_mut().push(hook.with_context(what)?);
+        }
+        Ok(())
+    }
+
+    /// What other devices of the host under test than its links and lo have transmitted, where no
+    /// capture sees it. None where nobody can have made one.
+    pub fn others(&self) -> Result<BTreeMap<String, u64>> {
+        if !self.altered() {
+            return Ok(BTreeMap::new());
+        }
+        let what = format!("list the devices of {}", self.host.name);
+        let message = Message::GetLink(LinkMessage::default());
+        let devices = self.host.netlink.list(&self.runtime, message, &what)?;
+        let others = devices.into_iter().filter_map(|device| {
+            let Message::NewLink(LinkMessage { header, attributes, .. }) = device else {
+                return None;
+            };
+            let known = self.case.links.iter().any(|link| link.index == header.index);
+            if known || header.index == LOOPBACK || stacked(&attributes) {
+                return None;
+            }
+            let mut name = format!("device {}", header.index);
+            let mut sent = 0;
+            for attribute in attributes {
+                match attribute {
+                    LinkAttribute::IfName(is) => name = is,
+                    LinkAttribute::Stats64(stats) => sent = stats.tx_packets,
+                    _ => {}
+                }
+            }
+            Some((name, sent))
+        });
+        Ok(others.collect())
+    }
+}
+
+/// Whether what a device sends leaves by other devices of its own namespace, or not at all, so that
+/// captures of those see it. What a veth or a tun device sends is somebody else's at once.
+fn stacked(attributes: &[LinkAttribute]) -> bool {
+    let astray = |attribute: &LinkAttribute| matches!(attribute, LinkAttribute::LinkNetNsId(_));
+    let above = |info: &LinkInfo| match info {
+        LinkInfo::Kind(kind) => matches!(
+            kind,
+            InfoKind::Bond
+                | InfoKind::Bridge
+                | InfoKind::Dummy
+                | InfoKind::GreTap
+                | InfoKind::GreTun
+                | InfoKind::Ifb
+                | InfoKind::IpIp
+                | InfoKind::IpVlan
+                | InfoKind::MacVlan
+                | InfoKind::SitTun
+                | InfoKind::Vlan
+                | InfoKind::Vrf
+                | InfoKind::Vxlan
+        ),
+        _ => false,
+    };
+    let kind = |attribute: &LinkAttribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => infos.iter().any(above),
+        _ => false,
+    };
+    attributes.iter().any(kind) && !attributes.iter().any(astray)
+}
