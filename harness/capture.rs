@@ -13,12 +13,12 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use pnet::datalink::{self, MacAddr, NetworkInterface};
 
 use crate::lab::Lab;
-use crate::plan::Link;
+use crate::plan::{Link, SENTINEL_ETHERTYPE};
 use crate::sys;
 
 pub use decode::{Flags, Packet, decode};
 pub(crate) use reaper::Reaper;
-pub(crate) use sentinel::{SENTINEL_ETHERTYPE, Sentinel};
+pub(crate) use sentinel::Sentinel;
 
 /// How many bytes of each frame are kept.
 const FRAME_BYTES_MAX: usize = 2048;
@@ -86,6 +86,8 @@ pub struct Captures<'a> {
     frames: Vec<Frame>,
     links: &'a [Link],
     sender: Option<OwnedFd>,
+    /// The links whose near ends are in another namespace, and the socket there.
+    away: Option<(Vec<usize>, OwnedFd)>,
     nonce: u64,
     seen: Vec<u32>,
     round: u32,
@@ -124,6 +126,7 @@ impl<'a> Captures<'a> {
             frames: Vec::new(),
             links,
             sender: Some(sender),
+            away: None,
             nonce,
             seen: vec![0; links.len()],
             round: 0,
@@ -131,6 +134,14 @@ impl<'a> Captures<'a> {
             buffer: vec![0; 1 << 16],
             reaper: reaper.clone(),
         })
+    }
+
+    /// Sends the sentinels of these links from where links are that were taken away.
+    pub(crate) fn follow(&mut self, lab: &Lab, links: &[usize]) -> Result<()> {
+        let sender = lab.inside_drawer(|| sys::packet_socket(0))?;
+        let sender = sender.context("open the socket that sends sentinels of links taken away")?;
+        self.away = Some((links.to_vec(), sender));
+        Ok(())
     }
 
     /// Sends a sentinel out of every link and reads until every capture has seen its own, or
@@ -180,6 +191,10 @@ impl<'a> Captures<'a> {
 
     fn send_sentinel(&mut self, at: usize, round: u32) -> Result<()> {
         let Some(sender) = &self.sender else { bail!("the sender of sentinels is closed") };
+        let sender = match &self.away {
+            Some((links, away)) if links.contains(&at) => away,
+            _ => sender,
+        };
         let link = &self.links[at];
         let frame =
             Sentinel { nonce: self.nonce, link: at, round }.frame(link.near_mac, link.far_mac);
@@ -381,10 +396,10 @@ impl<'a> Captures<'a> {
 
     /// Ends the sending of sentinels: they never arrive again.
     pub fn stop_sentinels(&mut self) {
-        if let Some(fd) = self.sender.take() {
+        let away = self.away.take().map(|(_, fd)| fd);
+        for fd in self.sender.take().into_iter().chain(away) {
             self.reaper.close(fd);
         }
-        self.sender = None;
         self.nonce ^= 1;
     }
 

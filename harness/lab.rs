@@ -5,7 +5,9 @@
 //! changes its namespace. When it is dropped, the kernel reclaims all of it.
 
 mod adversary;
+mod cgroup;
 mod command;
+mod guard;
 mod links;
 mod multicast;
 mod netlink;
@@ -35,6 +37,7 @@ use crate::plan::{Case, Hop, Link, Route, RouteQuery};
 use crate::scenario::{Family, LinkState, Neighbours, RouteKind};
 use netlink::Netlink;
 
+pub(crate) use cgroup::cgroup;
 pub use sysctl::{Baseline, inherited};
 
 /// A laboratory: the host under test and a gateway for each link.
@@ -52,6 +55,8 @@ pub struct Lab {
     hooks: RefCell<Vec<OwnedFd>>,
     /// What each link's device is called now, and its index.
     devices: RefCell<Vec<(String, u32)>>,
+    /// The links that were taken away for good.
+    away: RefCell<Vec<usize>>,
     /// Where links are that were moved away.
     drawer: Cell<Option<Space>>,
 }
@@ -88,6 +93,7 @@ impl Lab {
             states: RefCell::new(vec![LinkState::Whole; case.links.len()]),
             hooks: RefCell::new(Vec::new()),
             devices: RefCell::new(case.links.iter().map(|l| (l.name.clone(), l.index)).collect()),
+            away: RefCell::new(Vec::new()),
             drawer: Cell::new(None),
         };
         for (link, gateway) in lab.case.links.iter().zip(&lab.gateways) {
@@ -285,10 +291,15 @@ impl Lab {
 
     /// How many frames each link's near end has transmitted since it was made.
     pub fn transmitted(&self) -> Result<Vec<u64>> {
-        let ask = |link: &Link| {
+        let ask = |(at, link): (usize, &Link)| {
             let what = format!("read the counters of {}", link.name);
             let message = LinkUnspec::new_with_index(link.index).build();
-            let answer = self.host.netlink.get(&self.runtime, Message::GetLink(message), &what)?;
+            let from =
+                |space: &Space| space.netlink.get(&self.runtime, Message::GetLink(message), &what);
+            let answer = match self.away.borrow().contains(&at) {
+                true => self.with_drawer(from)??,
+                false => from(&self.host)?,
+            };
             let Message::NewLink(LinkMessage { attributes, .. }) = answer else {
                 return Err(anyhow!("{what}: the answer is no link"));
             };
@@ -298,7 +309,7 @@ impl Lab {
             });
             stats.ok_or_else(|| anyhow!("{what}: the kernel gave none"))
         };
-        self.case.links.iter().map(ask).collect()
+        self.case.links.iter().enumerate().map(ask).collect()
     }
 
     /// Runs `action` on this thread, inside the namespace of links that were taken away.

@@ -4,6 +4,7 @@
 mod address;
 mod attempt;
 mod cell;
+mod guard;
 mod label;
 mod program;
 
@@ -15,12 +16,15 @@ use crate::scenario::{
 };
 
 pub use attempt::{Approach, Info, MISSING_INDEX, PinCall, Step};
+pub use guard::Guarding;
 pub use program::{Ask, Beside, Body, Function, LinkChange, Product, Program, Surroundings, Task};
 
 /// The port that attempts are made to, or that the socket under test listens on: echo.
 pub const ATTEMPT_PORT: u16 = 7;
 /// The port that controls use, so that no frame of a control is taken for an attempt's: discard.
 pub const CONTROL_PORT: u16 = 9;
+/// The ethertype of sentinels: IEEE Std 802, local experimental 1.
+pub const SENTINEL_ETHERTYPE: u16 = 0x88b5;
 /// The protocol of raw sockets: for experiments (RFC 3692).
 pub const RAW_PROTOCOL: u8 = 253;
 
@@ -104,6 +108,8 @@ pub struct Case {
     pub kernel: KernelRange,
     /// The waiver.
     pub known: Option<Waiver>,
+    /// The guard that is put underneath before the attempt.
+    pub guard: Option<Guarding>,
 }
 
 /// The experiment that arms the trap.
@@ -342,6 +348,7 @@ pub fn expand(scenario: &Scenario) -> Vec<Case> {
                 }
             }
         }
+        guard::guard(scenario, written.get_ref(), &mut cases);
     }
     cases
 }
@@ -420,7 +427,9 @@ impl Case {
 
     /// Every command line that is run in the laboratory.
     pub fn all_lines(&self) -> impl Iterator<Item = &Line> {
-        self.lines.iter().chain(self.adversary.iter().flat_map(|adversary| &adversary.lines))
+        let adversary = self.adversary.iter().flat_map(|adversary| &adversary.lines);
+        let guard = self.guard.iter().flat_map(|guard| &guard.lines);
+        self.lines.iter().chain(adversary).chain(guard)
     }
 
     /// Whether the attempt changes devices of the host under test.
@@ -428,6 +437,7 @@ impl Case {
         let changes =
             |step: &Step| matches!(step, Step::Set(_) | Step::Rename(..) | Step::Reindex(..));
         self.steps.iter().any(changes)
+            || self.guard.as_ref().is_some_and(|guard| !guard.away.is_empty())
     }
 
     /// Whether a program makes the attempt.

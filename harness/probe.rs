@@ -101,12 +101,26 @@ fn probe(name: &str) -> Option<String> {
             .map(drop)
             .map_err(|error| error.to_string()),
         "nftables" => lab::try_line("nft add table inet probe").map_err(|e| format!("{e:#}")),
+        "nftables-egress" => lab::try_line(EGRESS_HOOK).map_err(|e| format!("{e:#}")),
+        "cgroup-bpf" => try_cgroup().map_err(|error| format!("{error:#}")),
         "other-users" => lab::try_user_rule().map_err(|error| format!("{error:#}")),
         "xdp" => sys::Xdp::open().map(drop).map_err(|error| error.to_string()),
         "multicast-routing" => try_multicast_routing().map_err(|error| error.to_string()),
         kind => lab::try_link_kind(kind).map_err(|error| format!("{error:#}")),
     };
     tried.err()
+}
+
+/// A chain in the egress hook of lo (Linux 5.16).
+const EGRESS_HOOK: &str = "nft add table netdev probe ; add chain netdev probe out \
+                           { type filter hook egress device lo priority 0 ; }";
+
+/// Hooks both kinds of programs in at a cgroup of the calling thread's own.
+fn try_cgroup() -> Result<()> {
+    let cgroup = lab::cgroup()?;
+    sys::pin_sockets(cgroup.as_fd(), 1)?;
+    sys::drop_others(cgroup.as_fd(), &[1])?;
+    Ok(())
 }
 
 /// Becomes the namespace's multicast router, for both families (MRT_INIT and MRT6_INIT in

@@ -143,6 +143,7 @@ pub(crate) mod sample {
             heading: None,
             pin: "device".to_owned(),
             role: Role::Sends,
+            guard: None,
             place: "scenarios/basics/sample.toml:40".to_owned(),
             expect: Expected {
                 outcome: Outcome::Contained,
@@ -167,6 +168,7 @@ pub(crate) mod sample {
                 sentinels: both().map(|link| (link, [true; 3])).into(),
                 twin: None,
                 rehearsal: None,
+                unguarded: None,
                 quiet: true,
                 drops: both().map(|link| (link, 0)).into(),
                 counters: BTreeMap::from([

@@ -5,6 +5,7 @@ mod attempt;
 mod check;
 mod diagnostic;
 mod file;
+mod guard;
 mod kernel;
 
 pub use attempt::{
@@ -18,9 +19,11 @@ pub use file::{
     Adversary, Advertisement, Control, Family, File, Line, Matrix, MulticastRoute, Neighbours,
     Ready, Redirect, Route, RouteKind, Rule, RuleProtocol, Sender, Signal, Transport, World,
 };
+pub use guard::Guard;
 pub use kernel::KernelRange;
 
 pub(crate) use diagnostic::accepted_words;
+pub(crate) use guard::HeldBy;
 
 use sha2::{Digest, Sha256};
 
@@ -41,6 +44,7 @@ pub const ABILITIES: &[&str] = &[
     "mptcp",
     "multicast-routing",
     "nftables",
+    "nftables-egress",
     "other-users",
     "vlan",
     "vrf",

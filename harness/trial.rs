@@ -8,9 +8,11 @@ mod record;
 mod sabotage;
 mod script;
 mod story;
+mod unguarded;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -20,7 +22,7 @@ use nix::unistd::Pid;
 
 use crate::capture::{Captures, Phase, Reaper, Tally};
 use crate::host::Left;
-use crate::lab::{Baseline, Lab};
+use crate::lab::{Baseline, Lab, cgroup};
 use crate::peer;
 use crate::plan::{ATTEMPT_PORT, Approach, Beside, CONTROL_PORT, Case, PinCall, RouteQuery, Step};
 use crate::scenario::{FrameKind, Transport};
@@ -29,6 +31,7 @@ use crate::verdict::{self, Armed, Arming, Closing, Judgement};
 use crate::world::{self, World};
 use inbound::Inbound;
 use script::Script;
+use unguarded::Unguarded;
 
 pub use record::{Controls, Counter, Decision, Expected, FrameRecord, Record};
 pub use sabotage::{AtStage, InsteadOfSender, Sabotage, Scene, Stage};
@@ -48,6 +51,7 @@ pub struct Runner {
     nonces: AtomicU64,
     cpus: Vec<usize>,
     next_cpu: AtomicUsize,
+    unguarded: Unguarded,
 }
 
 impl Runner {
@@ -65,24 +69,30 @@ impl Runner {
             nonces: AtomicU64::new(hasher.finish()),
             cpus: cpus.collect(),
             next_cpu: AtomicUsize::new(0),
+            unguarded: Unguarded::default(),
         })
     }
 
     /// Makes the trial of `case` on a thread of its own.
     pub fn run(&self, case: &Case) -> Record {
-        self.run_sabotaged(case, &Sabotage::none())
+        let trial = || self.run_sabotaged(case, &Sabotage::none());
+        self.unguarded.note(case, trial)
     }
 
     /// Makes the trial with something broken on purpose: how airtight's own tests show that a
     /// broken laboratory proves nothing.
     pub fn run_sabotaged(&self, case: &Case, sabotage: &Sabotage<'_>) -> Record {
         let started = Instant::now();
+        let ground = match self.ground(case) {
+            Ok(ground) => ground,
+            Err(error) => return Record::failed(case, &error),
+        };
         let nonce = self.nonces.fetch_add(2, Ordering::Relaxed) & !1;
         let turn = self.next_cpu.fetch_add(1, Ordering::Relaxed);
         let cpu = self.cpus.get(turn % self.cpus.len().max(1)).copied();
         let mut record = std::thread::scope(|scope| {
             let builder = std::thread::Builder::new().name("trial".to_owned());
-            let body = || self.on_own_thread(case, nonce, cpu, sabotage);
+            let body = || self.on_own_thread(case, nonce, cpu, sabotage, ground);
             match builder.spawn_scoped(scope, body).map(|thread| thread.join()) {
                 Ok(Ok(record)) => record,
                 Ok(Err(panic)) => {
@@ -98,14 +108,28 @@ impl Runner {
         record
     }
 
+    /// What a guard stands on: the leak without it, and the cgroup of this thread, which the trial's
+    /// own is born into.
+    fn ground(&self, case: &Case) -> Result<Option<Ground>> {
+        let Some(guard) = &case.guard else { return Ok(None) };
+        let without = || self.run_sabotaged(&guard.without, &Sabotage::none());
+        let leak = self
+            .unguarded
+            .ask(&guard.without, without)
+            .map_err(|why| anyhow!("without the guard the attempt does not leak: {why}"))?;
+        let cgroup = guard.wants_cgroup().then(cgroup).transpose()?;
+        Ok(Some(Ground { leak, cgroup }))
+    }
+
     fn on_own_thread(
         &self,
         case: &Case,
         nonce: u64,
         cpu: Option<usize>,
         sabotage: &Sabotage<'_>,
+        ground: Option<Ground>,
     ) -> Record {
-        let trial = || -> Result<Record> {
+        let trial = move || -> Result<Record> {
             hold_to(cpu)?;
             let mut lab = Lab::build(self.left, case, &self.baseline)?;
             let mut captures = Captures::open(&lab, &case.links, nonce, &self.reaper)?;
@@ -124,6 +148,7 @@ impl Runner {
                 reaper: &self.reaper,
                 world: None,
                 rehearsed: None,
+                ground,
             }
             .run(sabotage)
         };
@@ -152,6 +177,16 @@ struct Trial<'a> {
     world: Option<World>,
     /// How long the program took in its rehearsal until it had sent something.
     rehearsed: Option<Duration>,
+    /// What the guard stands on, where there is one.
+    ground: Option<Ground>,
+}
+
+/// What a guard stands on.
+struct Ground {
+    /// What the same attempt has come to without it, in words.
+    leak: String,
+    /// The cgroup that the trial's thread is in.
+    cgroup: Option<OwnedFd>,
 }
 
 impl Trial<'_> {
@@ -180,6 +215,13 @@ impl Trial<'_> {
             }
         };
         self.stage(sabotage, Stage::Armed)?;
+        if let (Some(guard), Some(ground)) = (&case.guard, &self.ground) {
+            self.lab.guard(guard, ground.cgroup.as_ref().map(AsFd::as_fd))?;
+            if !guard.away.is_empty() {
+                self.captures.follow(self.lab, &guard.away)?;
+            }
+            evidence.unguarded = Some(ground.leak.clone());
+        }
         evidence.decisions = self.decisions()?;
         evidence.others = self.lab.others()?;
         let token = self.token("attempt");

@@ -3,8 +3,8 @@
 use pnet::packet::ethernet::{EtherType, MutableEthernetPacket};
 use pnet::util::MacAddr;
 
-/// The ethertype of sentinels: IEEE Std 802, local experimental 1.
-pub(crate) const SENTINEL_ETHERTYPE: u16 = 0x88b5;
+use crate::plan::SENTINEL_ETHERTYPE;
+
 /// What a sentinel's payload begins with.
 const MAGIC: &[u8; 8] = b"airtight";
 /// The length of a sentinel in bytes: the shortest Ethernet frame.

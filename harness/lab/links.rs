@@ -46,6 +46,19 @@ impl Lab {
         Ok(())
     }
 
+    /// Takes the near end of the link at place `at` to a namespace of its own for good. There it has
+    /// no address and no route, and is up, so that its wire can still carry sentinels.
+    pub(super) fn take_away(&self, at: usize) -> Result<()> {
+        let silent = self.case.settled() == Family::V6;
+        self.with_drawer(|drawer| -> Result<()> {
+            self.carry(at, &self.host, drawer, None)?;
+            let link = self.link_now(at);
+            drawer.up(&self.runtime, link.index, &link.name, silent)
+        })??;
+        self.away.borrow_mut().push(at);
+        Ok(())
+    }
+
     /// Gives the device of the link at place `at` another name.
     pub fn rename(&self, at: usize, name: &str) -> Result<()> {
         let link = self.link_now(at);

@@ -129,6 +129,7 @@ pub(super) fn cell(
             let Known { outcome, until } = known.get_ref();
             Waiver { outcome: *outcome, until: until.clone() }
         }),
+        guard: None,
         intended,
         links,
     }

@@ -61,6 +61,12 @@ pub struct Case {
     /// With `leaked`: the decoy that the frames are expected on.
     #[cfg_attr(feature = "cli", schemars(with = "Option<String>"))]
     pub through: Option<Spanned<String>>,
+    /// With `leaked`: the guards that stop the leak, each `GUARD` or, in a part of the matrix alone,
+    /// `PART:GUARD` (`v4:`, `tcp:`, `v6-udp:`). Guards are `namespace`, `nft-egress`, `nft-output`,
+    /// `cgroup-drop`, `cgroup-pin`, `reject-rules` and `vrf`; those that are not named leave the leak
+    /// open. The case is then tried under every guard too: a trial whose name ends with `+GUARD`.
+    #[cfg_attr(feature = "cli", schemars(with = "Option<Vec<String>>"))]
+    pub held_by: Option<Spanned<Vec<String>>>,
     /// Where reception is judged and a pin stands: what the same attempt without its pins must come
     /// to, or nothing counts: `delivered` (without it) or, where something else than the pin keeps
     /// packets out, `refused`.

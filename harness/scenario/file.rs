@@ -516,6 +516,9 @@ impl Signal {
 }
 
 impl Family {
+    /// Every family.
+    pub const ALL: [Family; 3] = [Family::V4, Family::V6, Family::Mapped];
+
     /// The family's word: `v4`, `v6` or `mapped`.
     pub fn word(self) -> &'static str {
         match self {
@@ -532,6 +535,21 @@ impl Family {
 }
 
 impl Transport {
+    /// Every transport.
+    pub const ALL: [Transport; 11] = [
+        Transport::Udp,
+        Transport::UdpConnected,
+        Transport::Tcp,
+        Transport::Mptcp,
+        Transport::TcpFastopen,
+        Transport::Raw,
+        Transport::RawHeader,
+        Transport::Ping,
+        Transport::Packet,
+        Transport::PacketBypass,
+        Transport::Xdp,
+    ];
+
     /// The transport's word.
     pub fn word(self) -> &'static str {
         match self {

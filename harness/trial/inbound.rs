@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::capture::{Reaper, SENTINEL_ETHERTYPE, Sentinel};
+use crate::capture::{Reaper, Sentinel};
 use crate::lab::Lab;
-use crate::plan::Link;
+use crate::plan::{Link, SENTINEL_ETHERTYPE};
 use crate::sys;
 
 pub(super) struct Inbound {

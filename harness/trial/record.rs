@@ -8,7 +8,7 @@ use super::phase_word;
 use crate::capture::{Frame, Phase, decode};
 use crate::plan::{Case, Role};
 use crate::program::Ran;
-use crate::scenario::{Carries, Outcome};
+use crate::scenario::{Carries, Guard, Outcome};
 use crate::sender::{Attempt, Call};
 use crate::verdict::{Arming, Closing, Judgement, Observed, Verdict};
 
@@ -37,6 +37,9 @@ pub struct Record {
     pub pin: String,
     /// How the socket under test takes part.
     pub role: Role,
+    /// The guard that stood underneath.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<Guard>,
     /// The file and the line of the expectation.
     pub place: String,
     /// What is expected.
@@ -126,6 +129,9 @@ pub struct Controls {
     /// rehearsal, without the changes of the laboratory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rehearsal: Option<u64>,
+    /// Of a guard: what the same attempt has come to without it, in this run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unguarded: Option<String>,
     /// Whether nothing but the control was seen before the attempt.
     pub quiet: bool,
     /// For each link, the frames that its capture lost.
@@ -203,6 +209,8 @@ pub(super) struct Evidence {
     pub(super) decisions: Vec<Decision>,
     /// What other devices than links had transmitted when the trap was armed.
     pub(super) others: BTreeMap<String, u64>,
+    /// What the attempt has come to without the guard.
+    pub(super) unguarded: Option<String>,
     /// The links that had to be brought back so that their wires could be drained.
     pub(super) revived: Vec<String>,
 }
@@ -217,6 +225,7 @@ impl Record {
             frames,
             decisions,
             others: _,
+            unguarded,
             revived,
         } = evidence;
         let back = |link| format!("{link} is brought back, so that its wire can be drained");
@@ -229,6 +238,7 @@ impl Record {
             quiet: !unpinned.is_empty(),
             twin: arming.twin,
             rehearsal: arming.rehearsal.as_ref().map(|_| rehearsed(&frames)),
+            unguarded,
             unpinned,
             sentinels: links()
                 .map(|(at, name)| {
@@ -291,6 +301,7 @@ impl Record {
             heading: case.heading.clone(),
             pin: case.pin.clone(),
             role: case.role,
+            guard: case.guard.as_ref().map(|guard| guard.kind),
             place: format!("{}:{}", case.path, case.line),
             expect: Expected {
                 outcome: expect.outcome,

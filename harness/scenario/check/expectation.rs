@@ -5,6 +5,8 @@ use std::ops::Range;
 use super::{Cells, Checker, span};
 use crate::scenario::attempt::{Case, Outcome, Step};
 use crate::scenario::diagnostic::accepted_words;
+use crate::scenario::file::{Family, Transport};
+use crate::scenario::{Guard, HeldBy};
 
 /// What can come of it where the way out is judged.
 const WAYS_OUT: &[Outcome] =
@@ -66,6 +68,7 @@ impl Checker<'_> {
             self.fault(case.expect.span(), "`refused` does not say with what error", help);
         }
         self.call(case);
+        self.held_by(case, cells, program);
         self.fits(case, outcome, program);
     }
 
@@ -80,6 +83,41 @@ impl Checker<'_> {
         }
     }
 
+    fn held_by(&mut self, case: &Case, cells: &Cells, program: bool) {
+        let Some(held_by) = &case.held_by else { return };
+        if program {
+            let help = "guards are tried with sockets; leave `held_by` out";
+            self.fault(held_by.span(), "`held_by` is not for programs", help);
+        }
+        let mut known: Vec<HeldBy> = Vec::new();
+        for entry in held_by.get_ref() {
+            let Some(held) = HeldBy::parse(entry) else {
+                let words = Guard::ALL.iter().map(|guard| guard.word());
+                let help = format!("{}, or `PART:GUARD`", accepted_words(entry, words));
+                self.fault(held_by.span(), format!("there is no guard `{entry}`"), help);
+                continue;
+            };
+            let cells =
+                || cells.families.iter().flat_map(|f| cells.transports.iter().map(move |t| (f, t)));
+            if !cells().any(|(family, transport)| held.concerns(*family, *transport)) {
+                let help = "accepted: a family, a transport, or both, that the case is tried in";
+                let message = format!("`{entry}` names no part of the case's matrix");
+                self.fault(held_by.span(), message, help);
+            }
+            let twice = |(family, transport): (&Family, &Transport)| {
+                held.concerns(*family, *transport)
+                    && known
+                        .iter()
+                        .any(|k| k.guard == held.guard && k.concerns(*family, *transport))
+            };
+            if cells().any(twice) {
+                let message = format!("`{entry}` says again what stands before it");
+                self.fault(held_by.span(), message, "each guard once for each part of the matrix");
+            }
+            known.push(held);
+        }
+    }
+
     /// A key that the expected outcome leaves without effect is a fault: it would look proved.
     fn fits(&mut self, case: &Case, outcome: Outcome, program: bool) {
         let frames = [Outcome::Contained, Outcome::Leaked].as_slice();
@@ -89,7 +127,8 @@ impl Checker<'_> {
             false => &[Outcome::Refused, Outcome::Contained],
         };
         type Fit<'a> = (&'a str, Option<Range<usize>>, &'a [Outcome]);
-        let fits: [Fit<'_>; 5] = [
+        let fits: [Fit<'_>; 6] = [
+            ("held_by", span(&case.held_by), &[Outcome::Leaked]),
             ("through", span(&case.through), &[Outcome::Leaked]),
             ("source", span(&case.source), frames),
             ("errno", span(&case.errno), errors),

@@ -1,0 +1,36 @@
+//! What is put underneath so that nothing leaves by a decoy.
+
+use std::os::fd::BorrowedFd;
+
+use anyhow::{Context, Result};
+use rtnetlink::packet_route::RouteNetlinkMessage as Message;
+
+use super::{Lab, family_of, routes};
+use crate::plan::Guarding;
+use crate::sys;
+
+impl Lab {
+    /// Puts a guard underneath. Its programs are hooked in at `cgroup`, which the calling thread must
+    /// be in; they and all else end with the laboratory.
+    pub fn guard(&self, guarding: &Guarding, cgroup: Option<BorrowedFd<'_>>) -> Result<()> {
+        guarding.away.iter().try_for_each(|at| self.take_away(*at))?;
+        self.run_lines(&guarding.lines)?;
+        guarding.routes.iter().try_for_each(|route| self.add_route(route))?;
+        for rule in &guarding.rules {
+            let what = format!("add a rule in {}: {rule:?}", self.host.name);
+            let message = routes::rule_message(rule, family_of(self.case.target));
+            self.host.netlink.create(&self.runtime, Message::NewRule(message), &what)?;
+        }
+        if let Some(index) = guarding.pinned {
+            let cgroup = cgroup.context("the trial has no cgroup of its own")?;
+            let hook = sys::pin_sockets(cgroup, index);
+            self.hooks.borrow_mut().push(hook.context("bind the cgroup's sockets to a device")?);
+        }
+        if let Some(kept) = &guarding.kept {
+            let cgroup = cgroup.context("the trial has no cgroup of its own")?;
+            let hook = sys::drop_others(cgroup, kept);
+            self.hooks.borrow_mut().push(hook.context("drop what leaves by other devices")?);
+        }
+        Ok(())
+    }
+}
