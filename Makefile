@@ -34,11 +34,13 @@ generate: ## writes what is generated and committed: schema, reference, this ker
 	cargo run --release --quiet -- schema --result > reports/schema.json.new
 	cargo run --release --quiet -- table > reports/table.md.new
 	cargo run --release --quiet -- table programs > reports/programs.md.new
+	cargo run --release --quiet -- table guards > reports/guards.md.new
 	mv scenarios/schema.json.new scenarios/schema.json
 	mv scenarios/REFERENCE.md.new scenarios/REFERENCE.md
 	mv reports/schema.json.new reports/schema.json
 	mv reports/table.md.new reports/linux-$(SERIES).md
 	mv reports/programs.md.new reports/programs-linux-$(SERIES).md
+	mv reports/guards.md.new reports/guards-linux-$(SERIES).md
 
 clean: ## removes what was built and what runs have left in reports/runs
 	cargo clean

@@ -88,9 +88,9 @@ enum Command {
         script: bool,
     },
     /// Makes the catalogue's trials, and prints them as a lookup table in Markdown; of `programs`
-    /// alone, a table of theirs.
+    /// alone, a table of theirs; of `guards`, which guard stops which leak.
     Table {
-        /// As for `run`.
+        /// As for `run`; or `guards`, and what else there is to select.
         selectors: Vec<String>,
     },
     /// Merges the results of runs, and writes them in every format: JUnit, SARIF, TAP, Markdown ...
@@ -350,10 +350,17 @@ fn records(cases: &[Case]) -> Result<(Vec<Record>, String)> {
 }
 
 fn table(selectors: &[String]) -> Result<u8> {
-    let (records, kernel) = records(&catalogue::select(selectors)?)?;
+    let (guards, selectors) = match selectors.split_first() {
+        Some((first, rest)) if first == "guards" => (true, rest),
+        _ => (false, selectors),
+    };
+    let mut cases = catalogue::select(selectors)?;
+    cases.retain(|case| case.guard.is_some() == guards);
+    let (records, kernel) = records(&cases)?;
     let host = format!("linux-{}", series(&kernel));
     let programs = records.iter().all(|record| record.scenario.starts_with("programs/"));
     say(&match programs {
+        _ if guards => report::guards::page(&records, &host),
         true => report::programs::page(&records, &host),
         false => report::table::page(&records, &host),
     })?;

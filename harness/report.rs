@@ -9,6 +9,7 @@ pub mod explain;
 pub mod github;
 mod gitlab;
 #[cfg(feature = "cli")]
+pub mod guards;
 pub mod html;
 pub mod human;
 pub mod json;

@@ -74,7 +74,9 @@ impl Table {
     /// The records that it shows, each with its conflict.
     pub(super) fn records<'a>(&self, records: &'a [Record]) -> Vec<(&'a str, &'a Record)> {
         let ours = |record: &&Record| {
-            record.role == self.role && self.transports.contains(&transport(record))
+            record.guard.is_none()
+                && record.role == self.role
+                && self.transports.contains(&transport(record))
         };
         let headed = |record: &'a Record| Some((record.heading.as_deref()?, record));
         records.iter().filter(ours).filter_map(headed).collect()
@@ -276,7 +278,8 @@ pub(super) fn link(word: &str, record: &Record) -> String {
 /// Every scenario that no table holds whole: its cases, and what they came to.
 fn listing(records: &[Record]) -> String {
     let mut scenarios: Vec<(&str, Vec<&Record>)> = Vec::new();
-    for record in records {
+    // Those under a guard have a page of their own.
+    for record in records.iter().filter(|record| record.guard.is_none()) {
         match scenarios.last_mut() {
             Some((name, of)) if *name == record.scenario => of.push(record),
             _ => scenarios.push((&record.scenario, vec![record])),
