@@ -341,6 +341,33 @@ impl<'a> Captures<'a> {
         Ok(true)
     }
 
+    /// Waits until the link at place `at` has carried a report of a multicast membership that contains
+    /// `record` in this phase, at most `within`. Tells whether it has.
+    pub(crate) fn await_report(
+        &mut self,
+        at: usize,
+        record: &[u8],
+        within: Duration,
+    ) -> Result<bool> {
+        let deadline = Instant::now() + within;
+        loop {
+            self.read()?;
+            let phase = self.captures[at].phase;
+            let reports = |frame: &Frame| {
+                frame.link == at
+                    && frame.phase == phase
+                    && frame.bytes.windows(record.len()).any(|bytes| bytes == record)
+                    && decode(&frame.bytes).membership()
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            let came = self.frames.iter().any(reports);
+            if came || left.is_zero() {
+                return Ok(came);
+            }
+            self.poll(left)?;
+        }
+    }
+
     /// How many frames of the attempt that are no sentinels the link at place `at` has carried.
     pub(crate) fn attempted(&self, at: usize) -> usize {
         let ours =

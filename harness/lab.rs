@@ -11,6 +11,7 @@ mod guard;
 mod links;
 mod multicast;
 mod netlink;
+mod pending;
 mod routes;
 mod sysctl;
 
@@ -18,6 +19,7 @@ use std::cell::{Cell, RefCell};
 use std::fs;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use netns_rs::NetNs;
@@ -38,6 +40,7 @@ use crate::scenario::{Family, LinkState, Neighbours, RouteKind};
 use netlink::Netlink;
 
 pub(crate) use cgroup::cgroup;
+pub use pending::{Membership, Pending, TcpSocket, tcp_sockets};
 pub use sysctl::{Baseline, inherited};
 
 /// A laboratory: the host under test and a gateway for each link.
@@ -59,6 +62,8 @@ pub struct Lab {
     away: RefCell<Vec<usize>>,
     /// Where links are that were moved away.
     drawer: Cell<Option<Space>>,
+    /// What has been waited for, and how long.
+    waits: RefCell<Vec<(String, Duration)>>,
 }
 
 /// One namespace: its descriptor and a conversation with it.
@@ -95,6 +100,7 @@ impl Lab {
             devices: RefCell::new(case.links.iter().map(|l| (l.name.clone(), l.index)).collect()),
             away: RefCell::new(Vec::new()),
             drawer: Cell::new(None),
+            waits: RefCell::default(),
         };
         for (link, gateway) in lab.case.links.iter().zip(&lab.gateways) {
             let what = format!("create link {}", link.name);
@@ -244,35 +250,6 @@ impl Lab {
         }
     }
 
-    /// The addresses that the host under test is asking its neighbours for, without an answer yet,
-    /// and the place of the link.
-    pub fn unresolved(&self) -> Result<Vec<(usize, String)>> {
-        if self.case.neighbours == Neighbours::Permanent && !self.altered() {
-            return Ok(Vec::new());
-        }
-        let mut message = NeighbourMessage::default();
-        message.header.family = family_of(self.case.target);
-        let what = format!("list the neighbours of {}", self.host.name);
-        let answers =
-            self.host.netlink.list(&self.runtime, Message::GetNeighbour(message), &what)?;
-        let unresolved = answers.into_iter().filter_map(|answer| {
-            let Message::NewNeighbour(entry) = answer else { return None };
-            if entry.header.state != NeighbourState::Incomplete {
-                return None;
-            }
-            let at = self.case.links.iter().position(|l| l.index == entry.header.ifindex)?;
-            let address = entry.attributes.iter().find_map(|attribute| match attribute {
-                NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => Some(v4.to_string()),
-                NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => {
-                    Some(v6.to_string())
-                }
-                _ => None,
-            })?;
-            Some((at, address))
-        });
-        Ok(unresolved.collect())
-    }
-
     /// Whether others than the laboratory itself may have changed the host under test.
     fn altered(&self) -> bool {
         let case = &self.case;
@@ -315,6 +292,11 @@ impl Lab {
     /// Runs `action` on this thread, inside the namespace of links that were taken away.
     pub fn inside_drawer<T>(&self, action: impl FnOnce() -> T) -> Result<T> {
         self.with_drawer(|drawer| drawer.inside(action))?
+    }
+
+    /// What has been waited for since this was last asked, and how long.
+    pub fn waited(&self) -> Vec<(String, Duration)> {
+        self.waits.take()
     }
 
     /// Takes the near end of the link at place `at` down.

@@ -185,6 +185,7 @@ pub(crate) mod sample {
             program: None,
             decisions: Vec::new(),
             pending: Vec::new(),
+            waits: Vec::new(),
             links: both().into(),
             intended: vec!["chassis".to_owned()],
             frames: vec![

@@ -9,7 +9,9 @@ mod sabotage;
 mod script;
 mod story;
 mod unguarded;
+mod waits;
 
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -22,7 +24,7 @@ use nix::unistd::Pid;
 
 use crate::capture::{Captures, Phase, Reaper, Tally};
 use crate::host::Left;
-use crate::lab::{Baseline, Lab, cgroup};
+use crate::lab::{Baseline, Lab, Pending, cgroup};
 use crate::peer;
 use crate::plan::{ATTEMPT_PORT, Approach, Beside, CONTROL_PORT, Case, PinCall, RouteQuery, Step};
 use crate::scenario::{FrameKind, Transport};
@@ -33,7 +35,7 @@ use inbound::Inbound;
 use script::Script;
 use unguarded::Unguarded;
 
-pub use record::{Controls, Counter, Decision, Expected, FrameRecord, Record};
+pub use record::{Controls, Counter, Decision, Expected, FrameRecord, Record, Wait};
 pub use sabotage::{AtStage, InsteadOfSender, Sabotage, Scene, Stage};
 
 /// How long a wire may take to carry a sentinel: it takes microseconds on an idle machine, and
@@ -149,6 +151,8 @@ impl Runner {
                 world: None,
                 rehearsed: None,
                 ground,
+                waits: Vec::new(),
+                unreported: Vec::new(),
             }
             .run(sabotage)
         };
@@ -177,6 +181,10 @@ struct Trial<'a> {
     world: Option<World>,
     /// How long the program took in its rehearsal until it had sent something.
     rehearsed: Option<Duration>,
+    /// What was waited for.
+    waits: Vec<Wait>,
+    /// The reports of memberships that did not come in time.
+    unreported: Vec<Pending>,
     /// What the guard stands on, where there is one.
     ground: Option<Ground>,
 }
@@ -210,6 +218,7 @@ impl Trial<'_> {
             Ok(armed) => armed,
             Err(reason) => {
                 evidence.closing.tallies = self.captures.tallies()?;
+                evidence.waits = self.all_waits();
                 evidence.frames = self.captures.into_frames();
                 return Ok(Record::new(case, evidence, Judgement::inconclusive(reason)));
             }
@@ -224,6 +233,9 @@ impl Trial<'_> {
         }
         evidence.decisions = self.decisions()?;
         evidence.others = self.lab.others()?;
+        // Whoever is no script of ours may leave anything behind.
+        let strange = sabotage.attempt.is_some() || case.runs_program();
+        let before = if strange { self.lab.memberships()? } else { BTreeSet::new() };
         let token = self.token("attempt");
         let attempt = match sabotage.attempt {
             Some(attempt) => self.lab.inside_host(|| {
@@ -237,7 +249,11 @@ impl Trial<'_> {
         };
         self.stage(sabotage, Stage::Attempted)?;
         evidence.revived = self.lab.revive()?;
-        self.close(&mut evidence)?;
+        if strange {
+            self.await_joined(&before)?;
+        }
+        self.close(&mut evidence, strange)?;
+        evidence.waits = self.all_waits();
         let frames = self.captures.into_frames();
         let judgement = match verdict::close(case, &evidence.closing) {
             Ok(closed) => verdict::judge(
@@ -313,7 +329,9 @@ impl Trial<'_> {
         let case = self.case;
         let mut arming = Arming { token: self.token("control"), ..Arming::default() };
         if case.reports_memberships() {
+            let begun = Instant::now();
             let reported = self.captures.await_memberships(SENTINEL_WITHIN)?;
+            self.waited("the reports of the groups of every link's addresses", begun);
             anyhow::ensure!(reported, "a link has not reported the groups of its addresses");
         }
         let before = case.adversary.as_ref().is_some_and(|a| a.untouched.is_some());
@@ -458,12 +476,13 @@ impl Trial<'_> {
     }
 
     /// Drains the wires and takes the account.
-    fn close(&mut self, evidence: &mut record::Evidence) -> Result<()> {
+    fn close(&mut self, evidence: &mut record::Evidence, strange: bool) -> Result<()> {
         evidence.closing = Closing {
             drained: self.captures.end_phase(Phase::Drained, SENTINEL_WITHIN)?,
             ..Closing::default()
         };
-        evidence.closing.pending = self.lab.unresolved()?;
+        evidence.closing.pending = self.lab.pending(strange)?;
+        evidence.closing.pending.append(&mut self.unreported);
         let others = self.lab.others()?;
         evidence.closing.others = others
             .into_iter()

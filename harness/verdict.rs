@@ -186,9 +186,8 @@ pub struct Closing {
     pub transmitted: Vec<u64>,
     /// Devices of the host under test that are no links and have transmitted since the arming.
     pub others: Vec<String>,
-    /// The addresses that neighbours are still being asked for, with the place of the link: a
-    /// packet waits for each.
-    pub pending: Vec<(usize, String)>,
+    /// What the host under test can still send by itself: by the link at this place, or by any.
+    pub pending: Vec<(Option<usize>, String)>,
 }
 
 /// Checks that the window is closed and that nothing was lost. The error is the reason why the
@@ -213,10 +212,10 @@ pub fn close(case: &Case, closing: &Closing) -> Result<Closed, String> {
     if let Some(other) = closing.others.first() {
         return Err(format!("frames have left by {other}, which is no link of the scenario"));
     }
-    let parked = closing.pending.iter().find(|(link, _)| !case.intended[*link]);
-    if let (Some((link, address)), true) = (parked, case.judged == Judged::WayOut) {
-        let link = &case.links[*link].name;
-        return Err(format!("a packet waits on {link} for the neighbour {address}"));
+    let by_decoy = |link: &Option<usize>| link.is_none_or(|link| !case.intended[link]);
+    let pending = closing.pending.iter().find(|(link, _)| by_decoy(link));
+    if let (Some((_, what)), true) = (pending, case.judged == Judged::WayOut) {
+        return Err(what.clone());
     }
     Ok(Closed(()))
 }

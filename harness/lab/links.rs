@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
+use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use rtnetlink::packet_route::RouteNetlinkMessage as Message;
@@ -271,7 +272,12 @@ impl Lab {
         let (runtime, link) = (&self.runtime, self.link_now(at));
         let news = || Netlink::open(runtime, MulticastGroup::Link);
         let what = format!("wait for the carrier of {}", link.name);
-        self.host.inside(news)??.carrier(runtime, link.index, wanted, &what)
+        let begun = Instant::now();
+        self.host.inside(news)??.carrier(runtime, link.index, wanted, &what)?;
+        let word = if wanted { "carrier" } else { "loss of the carrier" };
+        let what = format!("the {word} of {}", link.name);
+        self.waits.borrow_mut().push((what, begun.elapsed()));
+        Ok(())
     }
 
     /// The other address family, reachable by one decoy.

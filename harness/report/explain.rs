@@ -29,7 +29,11 @@ pub fn explain(case: &Case, record: &Record) -> String {
     let mut outcome = format!("{observed}: {}\n{}", record.verdict.word(), record.reason);
     outcome += &format!("\n{}", controls(record));
     for pending in &record.pending {
-        outcome += &format!("\nstill under way when the window closed: the question for {pending}");
+        outcome += &format!("\nstill under way when the window closed: {pending}");
+    }
+    for wait in &record.waits {
+        let millis = wait.micros as f64 / 1e3;
+        outcome += &format!("\nwaited {millis:.1} ms for {}", wait.what);
     }
     text += &section("observed", &outcome);
     let rerun = format!(

@@ -1,6 +1,7 @@
 //! A trial's record: evidence plus verdict, as every report reads it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -59,9 +60,12 @@ pub struct Record {
     pub program: Option<Ran>,
     /// The kernel's own decisions: which way it says that packets take, without and with the pins.
     pub decisions: Vec<Decision>,
-    /// What can still be sent after the window: addresses that neighbours are being asked for.
+    /// What the host under test could still send by itself when the window closed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pending: Vec<String>,
+    /// What was waited for: frames by a timer or a workqueue of the kernel's, and devices.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits: Vec<Wait>,
     /// The links, in the file's order.
     pub links: Vec<String>,
     /// The links that are intended.
@@ -87,6 +91,23 @@ pub struct Decision {
     pub query: String,
     /// The answer.
     pub answer: String,
+}
+
+/// A wait of a trial's.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(schemars::JsonSchema))]
+pub struct Wait {
+    /// What was waited for.
+    #[serde(rename = "for")]
+    pub what: String,
+    /// How long, in microseconds.
+    pub micros: u64,
+}
+
+impl Wait {
+    pub(super) fn new(what: impl Into<String>, took: Duration) -> Wait {
+        Wait { what: what.into(), micros: u64::try_from(took.as_micros()).unwrap_or(u64::MAX) }
+    }
 }
 
 /// What is expected of a trial, as the scenario has it.
@@ -213,6 +234,8 @@ pub(super) struct Evidence {
     pub(super) unguarded: Option<String>,
     /// The links that had to be brought back so that their wires could be drained.
     pub(super) revived: Vec<String>,
+    /// What was waited for.
+    pub(super) waits: Vec<Wait>,
 }
 
 impl Record {
@@ -227,11 +250,11 @@ impl Record {
             others: _,
             unguarded,
             revived,
+            waits,
         } = evidence;
         let back = |link| format!("{link} is brought back, so that its wire can be drained");
         attempt.calls.extend(revived.iter().map(|link| Call::remark(back(link))));
-        let parked = closing.pending.iter();
-        let pending = parked.map(|(at, to)| format!("{to} on {}", case.links[*at].name)).collect();
+        let pending = closing.pending.iter().map(|(_, what)| what.clone()).collect();
         let seen = |list: &[bool], at: usize| list.get(at).copied().unwrap_or(false);
         let links = || case.links.iter().map(|link| link.name.clone()).enumerate();
         let controls = Controls {
@@ -267,6 +290,7 @@ impl Record {
             program: attempt.program,
             decisions,
             pending,
+            waits,
             frames,
             ..Record::empty(case)
         }
@@ -319,6 +343,7 @@ impl Record {
             program: None,
             decisions: Vec::new(),
             pending: Vec::new(),
+            waits: Vec::new(),
             links: case.links.iter().map(|link| link.name.clone()).collect(),
             intended: intended.map(|(link, _)| link.name.clone()).collect(),
             frames: Vec::new(),

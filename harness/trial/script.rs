@@ -1,9 +1,9 @@
 //! The steps of an attempt, in their order: the sender's calls, gateways' frames, changes of the
 //! laboratory, and waits for what the kernel sends by a timer of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -70,6 +70,7 @@ impl Trial<'_> {
         let mut sender = Sender::new(recipe, steps);
         let mut talks = Peers::new();
         let mut awaited = vec![0; case.links.len()];
+        let mut joined = BTreeSet::new();
         let mut away = false;
         for (at, step) in steps.iter().enumerate() {
             match step {
@@ -97,6 +98,9 @@ impl Trial<'_> {
                         false => self.lab.inside_host(|| sender.step(call))?,
                     };
                     ensure!(made || sender.refused(), "a step was not made: {call:?}");
+                    if matches!(call, Step::Join { .. }) {
+                        joined.append(&mut self.lab.memberships()?);
+                    }
                     match steps.get(at + 1) {
                         Some(Step::Refused(errno)) => {
                             let got = sender.errno().unwrap_or("no error");
@@ -115,6 +119,7 @@ impl Trial<'_> {
             }
         }
         let attempt = self.lab.inside_host(|| sender.finish())?;
+        self.await_left(&joined)?;
         // A SYN that was answered has reached a socket: that it was not accepted is no proof of
         // the contrary.
         let stands = talks.values().any(Peer::answered);
@@ -138,7 +143,9 @@ impl Trial<'_> {
 
     fn wait(&mut self, link: usize, awaited: &mut usize, sender: &mut Sender<'_>) -> Result<()> {
         let name = &self.case.links[link].name;
+        let begun = Instant::now();
         let came = self.captures.await_frame(link, *awaited, AWAIT_WITHIN)?;
+        self.waited(format!("a frame by {name}"), begun);
         *awaited += usize::from(came);
         // On a decoy that nothing comes is what the verdict is about; on an intended link it is a
         // claim of the script's that did not come true.

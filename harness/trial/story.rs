@@ -2,13 +2,13 @@
 //! it, and how it ends. Frames are read all the while: a program may send more than the captures
 //! have room for.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
 use super::Trial;
 use super::script::{AWAIT_WITHIN, Script};
+use crate::lab;
 use crate::plan::{Ask, LinkChange, Program, Route, Step};
 use crate::program::{Ran, Running};
 use crate::scenario::{AskKind, LinkState, Ready};
@@ -126,7 +126,9 @@ impl Trial<'_> {
             }
             Step::Await(link) => {
                 let name = &self.case.links[*link].name;
+                let begun = Instant::now();
                 let came = self.captures.await_frame(*link, story.seen[*link], AWAIT_WITHIN)?;
+                self.waited(format!("a frame by {name}"), begun);
                 story.remarks.push(format!(
                     "await a frame by {name}: {}",
                     if came { "one has come" } else { "none has come" }
@@ -156,7 +158,8 @@ impl Trial<'_> {
     /// has sent something, and then at least twice as long as that took.
     fn watch(&mut self, story: &mut Story<'_>, within: Duration) -> Result<()> {
         let within = self.rehearsed.map_or(within, |took| within.max(2 * took));
-        let deadline = Instant::now() + within;
+        let begun = Instant::now();
+        let deadline = begun + within;
         while !story.running.ended()? {
             let left = deadline.saturating_duration_since(Instant::now());
             self.note_first(story);
@@ -167,6 +170,7 @@ impl Trial<'_> {
             self.meanwhile(&story.running, if silent { Duration::MAX } else { left })?;
         }
         self.note_first(story);
+        self.waited("what the program does by itself", begun);
         Ok(())
     }
 
@@ -194,7 +198,6 @@ impl Trial<'_> {
         story.running.stop(story.program.stop)
     }
 
-    /// Makes a change of the laboratory, and tells it in words.
     /// Changes the laboratory, and tells how.
     pub(super) fn change(&self, step: &Step) -> Result<String> {
         let words = |verb: &str, route: &Route| {
@@ -272,7 +275,7 @@ impl Trial<'_> {
 
     fn is_ready(&self, story: &Story<'_>, ready: &Ready) -> Result<bool> {
         match ready.port {
-            Some(port) => self.lab.inside_host(|| listens_on(port)),
+            Some(port) => self.lab.inside_host(|| listens_on(port))?,
             None => Ok(story.running.says_ready(ready)),
         }
     }
@@ -337,11 +340,13 @@ impl Trial<'_> {
         ran.lookups = self.world.as_ref().map(|world| world.lookups()).unwrap_or_default();
         self.settle(&mut ran)?;
         if ran.trace.joins {
-            let deadline = Instant::now() + REPORTED_WITHIN;
+            let begun = Instant::now();
+            let deadline = begun + REPORTED_WITHIN;
             while let left @ 1.. = deadline.saturating_duration_since(Instant::now()).as_millis() {
                 self.captures.poll(Duration::from_millis(left.try_into().unwrap_or(1)))?;
                 self.captures.read()?;
             }
+            self.waited("reports of the program's memberships", begun);
         }
         if let (Some(signal), false) = (&ran.stopped, story.program.ready.is_some()) {
             let after = story.began.elapsed().as_millis();
@@ -361,50 +366,31 @@ impl Trial<'_> {
 
     /// Waits until the connections that the program has left have ended.
     fn settle(&mut self, ran: &mut Ran) -> Result<()> {
-        let deadline = Instant::now() + SETTLES_WITHIN;
+        let (begun, mut waited) = (Instant::now(), false);
+        let deadline = begun + SETTLES_WITHIN;
         loop {
-            let moving = self.lab.inside_host(moving_connections)??;
+            let sockets = self.lab.inside_host(lab::tcp_sockets)??;
+            let moving = sockets.iter().filter(|socket| socket.moves()).count();
             if moving == 0 {
-                return Ok(());
+                break;
             }
             if Instant::now() >= deadline {
                 ran.unsettled = moving;
-                return Ok(());
+                break;
             }
             // Each of their segments is a frame.
             self.captures.read()?;
             self.captures.poll(LOOK_AGAIN)?;
+            waited = true;
         }
+        if waited {
+            self.waited("the end of the program's connections", begun);
+        }
+        Ok(())
     }
 }
 
-/// The states and local ports of the TCP sockets of the calling thread's namespace (proc_net_tcp in
-/// the kernel's documentation).
-fn tcp_sockets() -> Vec<(String, u16)> {
-    let mut sockets = Vec::new();
-    for file in ["tcp", "tcp6"] {
-        // Without IPv6 there is no file for it.
-        let text = fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap_or_default();
-        sockets.extend(text.lines().skip(1).filter_map(|line| {
-            let mut words = line.split_whitespace().skip(1);
-            let port = u16::from_str_radix(words.next()?.rsplit_once(':')?.1, 16).ok()?;
-            Some((words.nth(1)?.to_owned(), port))
-        }));
-    }
-    sockets
-}
-
-const TIME_WAIT: &str = "06";
-const CLOSED: &str = "07";
-const LISTEN: &str = "0A";
-
-fn listens_on(port: u16) -> bool {
-    tcp_sockets().iter().any(|(state, own)| state == LISTEN && *own == port)
-}
-
-/// How many connections of the calling thread's namespace a peer's next segment could still make the
-/// kernel answer: all that neither listen nor are past their last acknowledgement.
-fn moving_connections() -> Result<usize> {
-    let ended = |state: &str| [TIME_WAIT, CLOSED, LISTEN].contains(&state);
-    Ok(tcp_sockets().iter().filter(|(state, _)| !ended(state)).count())
+/// Whether a socket of the calling thread's namespace waits for connections to this port.
+fn listens_on(port: u16) -> Result<bool> {
+    Ok(lab::tcp_sockets()?.iter().any(|socket| socket.listens() && socket.port == port))
 }

@@ -290,7 +290,15 @@ fn controls(record: &Record) -> Controls {
         proofs.push(Proof {
             name: "still under way",
             stands: false,
-            words: format!("the question for {}", list(&record.pending, "nothing")),
+            words: list(&record.pending, "nothing"),
+        });
+    }
+    if !record.waits.is_empty() {
+        let waits = record.waits.iter().map(|w| format!("{} ({})", w.what, millis(w.micros)));
+        proofs.push(Proof {
+            name: "waited for",
+            stands: true,
+            words: list(&waits.collect::<Vec<_>>(), "nothing"),
         });
     }
     if let Some(unsettled) = record.program.as_ref().map(|ran| ran.unsettled).filter(|n| *n > 0) {
