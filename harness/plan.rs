@@ -367,9 +367,12 @@ pub fn owner(links: &[Link], address: IpAddr) -> String {
 }
 
 impl Case {
-    /// Whether the attempt waits for a timer or a workqueue of the kernel's.
+    /// Whether the attempt waits for a timer or a workqueue of the kernel's: under a guard also for
+    /// connections and reports that it may stop.
     pub fn waits(&self) -> bool {
-        self.steps.iter().any(|step| matches!(step, Step::Await(_) | Step::Watch(_)))
+        let stopped = self.guard.is_some() && (self.transport.is_stream() || self.joins());
+        stopped
+            || self.steps.iter().any(|step| matches!(step, Step::Await(_) | Step::Watch(_)))
             || self.program().is_some_and(|program| program.ready.is_some())
     }
 
@@ -427,9 +430,14 @@ impl Case {
 
     /// Every command line that is run in the laboratory.
     pub fn all_lines(&self) -> impl Iterator<Item = &Line> {
-        let adversary = self.adversary.iter().flat_map(|adversary| &adversary.lines);
         let guard = self.guard.iter().flat_map(|guard| &guard.lines);
-        self.lines.iter().chain(adversary).chain(guard)
+        self.lines_before_control().chain(guard)
+    }
+
+    /// Those that are run before the control.
+    pub fn lines_before_control(&self) -> impl Iterator<Item = &Line> {
+        let adversary = self.adversary.iter().flat_map(|adversary| &adversary.lines);
+        self.lines.iter().chain(adversary)
     }
 
     /// Whether the attempt changes devices of the host under test.

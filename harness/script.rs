@@ -3,6 +3,7 @@
 
 mod attempt;
 mod calls;
+mod guard;
 mod lab;
 mod life;
 

@@ -2,7 +2,7 @@
 //! decision, the calls, the frames.
 
 use super::human::{controls, safe, shown};
-use crate::plan::{Adversary, Case};
+use crate::plan::{Adversary, Case, Guarding};
 use crate::script;
 use crate::trial::{FrameRecord, Record};
 use crate::verdict;
@@ -17,6 +17,9 @@ pub fn explain(case: &Case, record: &Record) -> String {
     text += &section("laboratory", &laboratory(case));
     if let Some(it) = &case.adversary {
         text += &section("adversary", &adversary(case, it));
+    }
+    if let Some(guarding) = &case.guard {
+        text += &section("guard", &guard(case, guarding, record));
     }
     let decisions = record.decisions.iter().map(|d| format!("{}\n  {}", d.query, d.answer));
     text += &section("what the kernel decides", &decisions.collect::<Vec<_>>().join("\n"));
@@ -146,6 +149,40 @@ fn adversary(case: &Case, adversary: &Adversary) -> String {
         let (from, to) = (name(from), name(to));
         text +=
             &format!("a BPF program on the egress hook of {from} redirects IP packets to {to}\n");
+    }
+    text
+}
+
+/// What is put underneath, and what the attempt comes to without it.
+fn guard(case: &Case, guarding: &Guarding, record: &Record) -> String {
+    let mut text = format!("{}: {}\n", guarding.kind.word(), guarding.kind.description());
+    if let Some(leak) = &record.controls.unguarded {
+        text += &format!("without it, in this run: {leak}\n");
+    }
+    text += "put underneath behind the control and before the attempt:\n";
+    let name = |index: &u32| {
+        let link = case.links.iter().find(|link| link.index == *index);
+        link.map_or_else(|| format!("device {index}"), |link| link.name.clone())
+    };
+    for at in &guarding.away {
+        text += &format!("  {} is taken to another namespace\n", case.links[*at].name);
+    }
+    for line in &guarding.lines {
+        text += &format!("  {}\n", script::line_words(line, &case.links));
+    }
+    for route in &guarding.routes {
+        text += &format!("  ip route add {}\n", script::route_words(route, &case.links).join(" "));
+    }
+    for rule in &guarding.rules {
+        let words = script::rule_words(rule, case.family.is_v4());
+        text += &format!("  ip rule add {}\n", words.join(" "));
+    }
+    if let Some(index) = &guarding.pinned {
+        text += &format!("  BPF_CGROUP_INET_SOCK_CREATE: bound_dev_if = {}\n", name(index));
+    }
+    if let Some(kept) = &guarding.kept {
+        let names: Vec<String> = kept.iter().filter(|index| **index != 1).map(name).collect();
+        text += &format!("  BPF_CGROUP_INET_EGRESS: nothing but by {} and lo\n", names.join(", "));
     }
     text
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::calls::{hop_options, join, option, packet_info, sending};
-use super::{life, mac, python, shell};
+use super::{guard, life, mac, python, shell};
 use crate::plan::{
     ATTEMPT_PORT, Advertisement, Approach, Case, Judged, PinCall, Program, RAW_PROTOCOL, Step,
 };
@@ -17,6 +17,7 @@ const PRELUDE: &str = include_str!("prelude.py");
 pub(super) fn lines(case: &Case) -> Vec<String> {
     let mut body = data(case);
     body.extend(arming(case));
+    body.extend(guard::lines(case));
     body.extend(steps(case));
     let reception = if case.judged == Judged::Reception { "True" } else { "False" };
     body.push(format!("report(refused, reception={reception})"));

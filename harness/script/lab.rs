@@ -331,7 +331,7 @@ fn command_lines(case: &Case) -> Vec<String> {
         let words: Vec<String> = line.words.iter().map(|word| shell(word)).collect();
         format!("ip netns exec {space} {}", words.join(" "))
     };
-    let mut lines: Vec<String> = case.all_lines().map(of).collect();
+    let mut lines: Vec<String> = case.lines_before_control().map(of).collect();
     if let Some((from, to)) = case.adversary.as_ref().and_then(|adversary| adversary.redirect) {
         let [from, to] = [from, to].map(|at| shell(&case.links[at].name));
         lines.extend(comment("In place of airtight's BPF program, which does the same:"));

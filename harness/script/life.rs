@@ -68,7 +68,7 @@ fn whole(case: &Case, at: usize) -> Vec<String> {
     lines
 }
 
-fn ip(case: &Case, verb: [&str; 2], words: Vec<String>) -> String {
+pub(super) fn ip(case: &Case, verb: [&str; 2], words: Vec<String>) -> String {
     let mut all = vec![python("ip")];
     all.extend((!case.family.is_v4()).then(|| python("-6")));
     all.extend(verb.map(python));
