@@ -45,10 +45,11 @@ impl fmt::Display for CannotLeave {
 impl std::error::Error for CannotLeave {}
 
 /// The first call of a `main` that does anything before [`leave`], reading its arguments included.
-/// Airtight starts its own executable anew as the first process of a program's machine; there this
-/// never returns.
+/// Airtight starts its own executable anew as the first process of a program's machine, and as the
+/// keeper of its cgroups; there this never returns.
 pub fn begin() {
     crate::program::live();
+    crate::cgroup::live();
 }
 
 /// Moves the process into its own network and mount namespaces, and without CAP_SYS_ADMIN into a

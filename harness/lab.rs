@@ -5,7 +5,6 @@
 //! changes its namespace. When it is dropped, the kernel reclaims all of it.
 
 mod adversary;
-mod cgroup;
 mod command;
 mod guard;
 mod links;
@@ -39,7 +38,6 @@ use crate::plan::{Case, Hop, Link, Route, RouteQuery};
 use crate::scenario::{Family, LinkState, Neighbours, RouteKind};
 use netlink::Netlink;
 
-pub(crate) use cgroup::cgroup;
 pub use pending::{Membership, Pending, TcpSocket, tcp_sockets};
 pub use sysctl::{Baseline, inherited};
 

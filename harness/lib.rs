@@ -31,6 +31,7 @@ pub mod batch;
 pub mod bundle;
 pub mod capture;
 pub mod catalogue;
+mod cgroup;
 #[cfg(feature = "cli")]
 pub mod compliance;
 pub mod coverage;

@@ -8,6 +8,7 @@ use std::os::fd::AsFd;
 use anyhow::{Result, anyhow};
 use nix::sched::{CloneFlags, unshare};
 
+use crate::cgroup::cgroup;
 use crate::host::Left;
 use crate::lab;
 use crate::plan::Case;
@@ -117,7 +118,7 @@ const EGRESS_HOOK: &str = "nft add table netdev probe ; add chain netdev probe o
 
 /// Hooks both kinds of programs in at a cgroup of the calling thread's own.
 fn try_cgroup() -> Result<()> {
-    let cgroup = lab::cgroup()?;
+    let cgroup = cgroup()?;
     sys::pin_sockets(cgroup.as_fd(), 1)?;
     sys::drop_others(cgroup.as_fd(), &[1])?;
     Ok(())

@@ -23,8 +23,9 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
 use crate::capture::{Captures, Phase, Reaper, Tally};
+use crate::cgroup::cgroup;
 use crate::host::Left;
-use crate::lab::{Baseline, Lab, Pending, cgroup};
+use crate::lab::{Baseline, Lab, Pending};
 use crate::peer;
 use crate::plan::{ATTEMPT_PORT, Approach, Beside, CONTROL_PORT, Case, PinCall, RouteQuery, Step};
 use crate::scenario::{FrameKind, Transport};

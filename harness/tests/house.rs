@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 const MAY_USE: &[(&str, &[&str])] = &[
     ("errno", &[]),
     ("sys", &[]),
-    ("host", &["program"]),
+    ("cgroup", &[]),
+    ("host", &["cgroup", "program"]),
     ("program", &["errno", "plan", "scenario", "sys"]),
     ("init", &[]),
     ("scenario", &["errno"]),
@@ -19,14 +20,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("sender", &["errno", "plan", "program", "scenario", "sys"]),
     ("capture", &["lab", "plan", "sys"]),
     ("peer", &["capture", "plan", "scenario"]),
-    ("probe", &["host", "lab", "plan", "scenario", "sys"]),
+    ("probe", &["cgroup", "host", "lab", "plan", "scenario", "sys"]),
     ("world", &["plan", "program", "scenario", "sys"]),
     ("verdict", &["capture", "plan", "program", "scenario", "sender"]),
     (
         "trial",
         &[
-            "capture", "host", "lab", "peer", "plan", "program", "scenario", "sender", "sys",
-            "verdict", "world",
+            "capture", "cgroup", "host", "lab", "peer", "plan", "program", "scenario", "sender",
+            "sys", "verdict", "world",
         ],
     ),
     ("batch", &["host", "plan", "probe", "trial"]),

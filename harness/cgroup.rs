@@ -4,11 +4,19 @@
 //! It is a threaded one below the cgroup that airtight runs in, so that nothing else is moved, and
 //! no program is hooked in anywhere else. Threads and processes that the thread starts are born in
 //! it: only the thread itself has to be moved, once, which takes the kernel milliseconds.
+//!
+//! A cgroup is a folder, and no kernel reclaims it when its process dies. Its thread removes it, and
+//! where the whole process was killed, a keeper does: airtight's own executable, started anew.
 
 use std::cell::RefCell;
+use std::ffi::OsString;
 use std::fs;
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -17,6 +25,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// How long the last thread of a cgroup may take to leave it after its end was seen.
 const EMPTY_WITHIN: Duration = Duration::from_secs(5);
+
+/// The variable of the environment that tells the keeper what it keeps: what the paths of its
+/// process's cgroups begin with.
+const KEEPS: &str = "AIRTIGHT_KEEPS";
 
 thread_local! {
     static OWN: RefCell<Option<Cgroup>> = const { RefCell::new(None) };
@@ -41,9 +53,14 @@ struct Cgroup {
 impl Cgroup {
     fn enter() -> Result<Cgroup> {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let here = here()?;
+        static KEEPER: OnceLock<Result<Child, String>> = OnceLock::new();
+        let mut path = here()?.join(format!("airtight-{}-", std::process::id())).into_os_string();
+        if let Err(why) = KEEPER.get_or_init(|| keeper(&path)) {
+            return Err(anyhow!("start the keeper of cgroups: {why}"));
+        }
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = here.join(format!("airtight-{}-{count}", std::process::id()));
+        path.push(count.to_string());
+        let path = PathBuf::from(path);
         fs::create_dir(&path).with_context(|| format!("make the cgroup {}", path.display()))?;
         let entered = || -> Result<Cgroup> {
             let file = |name: &str, text: &str| {
@@ -65,13 +82,43 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        // Of what fails here the next run tells: its own cgroup has another name, and this one stays
-        // behind, empty.
+        // What fails here the keeper tries again.
         if let Some(parent) = self.path.parent() {
             let _ = fs::write(parent.join("cgroup.threads"), "0");
         }
         let _ = remove(&self.path);
     }
+}
+
+/// Starts the keeper. It ends when its standard input does, which is when this process is gone.
+fn keeper(prefix: &OsString) -> Result<Child, String> {
+    let mut command = Command::new("/proc/self/exe");
+    command.env_clear().env(KEEPS, prefix).process_group(0);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().map_err(|error| error.to_string())
+}
+
+/// Where the process was started as a keeper, waits until whoever started it is gone, removes the
+/// cgroups that it has left, and ends.
+#[expect(clippy::exit, reason = "this process has no other life, and nothing to drop")]
+pub(crate) fn live() {
+    let Some(prefix) = std::env::var_os(KEEPS) else { return };
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    let kept = sweep(Path::new(&prefix));
+    std::process::exit(i32::from(kept.is_err()));
+}
+
+/// Removes every cgroup whose path begins with `prefix`.
+fn sweep(prefix: &Path) -> Result<()> {
+    let (Some(folder), Some(name)) = (prefix.parent(), prefix.file_name()) else { return Ok(()) };
+    let name = name.as_encoded_bytes();
+    for entry in fs::read_dir(folder).context("list cgroups")? {
+        let entry = entry.context("list cgroups")?;
+        if !name.is_empty() && entry.file_name().as_encoded_bytes().starts_with(name) {
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes a cgroup when the last thread has left it.
