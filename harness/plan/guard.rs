@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{Case, Expectation, Hop, Line, Link, Route, Rule, SENTINEL_ETHERTYPE, Step};
-use crate::scenario::{Carries, FileCase, Guard, HeldBy, Outcome, RouteKind, Scenario, Transport};
+use crate::scenario::{Carries, FileCase, Guard, HeldBy, Outcome, RouteKind, Scenario};
 
 /// The table that the guard's rule looks up, and its VRF is.
 const TABLE: u32 = 7_000;
@@ -57,8 +57,8 @@ pub(super) fn guard(scenario: &Scenario, written: &FileCase, cases: &mut Vec<Cas
     let name = written.name.get_ref();
     let mut own: Vec<Case> = Vec::new();
     for case in cases.iter().filter(|case| case.name == *name) {
-        let alike = |other: &Case| other.family == case.family && ordinary(other.transport);
-        if !(ordinary(case.transport) && own.iter().any(alike)) {
+        let alike = |other: &Case| other.family == case.family && other.transport.is_ordinary();
+        if !(case.transport.is_ordinary() && own.iter().any(alike)) {
             own.push(case.clone());
         }
     }
@@ -67,13 +67,12 @@ pub(super) fn guard(scenario: &Scenario, written: &FileCase, cases: &mut Vec<Cas
             let holds = held
                 .iter()
                 .any(|held| held.guard == kind && held.concerns(case.family, case.transport));
-            cases.extend(guarded(case, kind, holds, line));
+            // What a VRF leaves open nobody has seen yet: it is tried where it is said to hold.
+            if holds || kind != Guard::Vrf {
+                cases.extend(guarded(case, kind, holds, line));
+            }
         }
     }
-}
-
-fn ordinary(transport: Transport) -> bool {
-    matches!(transport, Transport::Udp | Transport::UdpConnected | Transport::Tcp)
 }
 
 /// The trial of `case` under a guard. `None` where nothing of the attempt is left: what gateways

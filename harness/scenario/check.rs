@@ -119,7 +119,7 @@ impl<'a> Checker<'a> {
             let program = need.get_ref().strip_prefix("program:");
             let line = need.get_ref().strip_prefix("line:");
             if !program.is_some_and(|name| !name.is_empty() && !name.contains('/'))
-                && !line.is_some_and(|line| !line.trim().is_empty())
+                && line.is_none_or(|line| line.trim().is_empty())
             {
                 let words = ABILITIES.iter().copied().chain(["program:NAME", "line:COMMAND"]);
                 self.one_of(need, "unknown need", words);

@@ -572,6 +572,11 @@ impl Transport {
         matches!(self, Transport::Packet | Transport::PacketBypass | Transport::Xdp)
     }
 
+    /// Whether it is UDP or TCP as most programs use them. To a guard these are alike.
+    pub fn is_ordinary(self) -> bool {
+        matches!(self, Transport::Udp | Transport::UdpConnected | Transport::Tcp)
+    }
+
     /// Whether it makes connections that are byte streams.
     pub fn is_stream(self) -> bool {
         matches!(self, Transport::Tcp | Transport::Mptcp | Transport::TcpFastopen)

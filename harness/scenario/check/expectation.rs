@@ -89,6 +89,12 @@ impl Checker<'_> {
             let help = "guards are tried with sockets; leave `held_by` out";
             self.fault(held_by.span(), "`held_by` is not for programs", help);
         }
+        let ordinary = cells.transports.iter().position(|transport| transport.is_ordinary());
+        let tried = |(at, transport): &(usize, &Transport)| {
+            !transport.is_ordinary() || Some(*at) == ordinary
+        };
+        let transports: Vec<Transport> =
+            cells.transports.iter().enumerate().filter(tried).map(|(_, t)| *t).collect();
         let mut known: Vec<HeldBy> = Vec::new();
         for entry in held_by.get_ref() {
             let Some(held) = HeldBy::parse(entry) else {
@@ -98,7 +104,7 @@ impl Checker<'_> {
                 continue;
             };
             let cells =
-                || cells.families.iter().flat_map(|f| cells.transports.iter().map(move |t| (f, t)));
+                || cells.families.iter().flat_map(|f| transports.iter().map(move |t| (f, t)));
             if !cells().any(|(family, transport)| held.concerns(*family, *transport)) {
                 let help = "accepted: a family, a transport, or both, that the case is tried in";
                 let message = format!("`{entry}` names no part of the case's matrix");
