@@ -245,11 +245,13 @@ pub(super) fn controls(record: &Record) -> String {
         return safe(&format!("{armed}: {}", missing.join("; ")));
     }
     let drops: u64 = controls.drops.values().sum();
+    let unguarded = controls.unguarded.as_ref();
     safe(&format!(
-        "armed: unpinned through {}; sentinels on {}; quiet; {}; counters agree",
+        "armed: unpinned through {}; sentinels on {}; quiet; {}; counters agree{}",
         controls.unpinned.join(", "),
         record.links.join(", "),
         plural(drops, "drop"),
+        unguarded.map_or_else(String::new, |leak| format!("; without the guard {leak}")),
     ))
 }
 
@@ -258,6 +260,9 @@ fn missing(record: &Record) -> Vec<String> {
     let mut missing = Vec::new();
     if controls.unpinned.is_empty() {
         missing.push("the unpinned control is not proved".to_owned());
+    }
+    if record.guard.is_some() && controls.unguarded.is_none() {
+        missing.push("the leak without the guard is not proved".to_owned());
     }
     if !controls.quiet {
         missing.push("the wires are not proved quiet".to_owned());
