@@ -121,7 +121,9 @@ impl Lab {
         let silent = case.settled() == Family::V6 && case.neighbours == Neighbours::Permanent;
         for (at, link) in case.links.iter().enumerate() {
             self.host.up(&self.runtime, link.index, &link.name, silent)?;
-            self.gateways[at].up(&self.runtime, link.index, &link.name, false)?;
+            // A bridge would carry its gateway's reports over to another link.
+            let silent = silent && case.adversary.is_some();
+            self.gateways[at].up(&self.runtime, link.index, &link.name, silent)?;
         }
         for (at, link) in case.links.iter().enumerate() {
             self.host.address(&self.runtime, link, link.address, link.prefix_length)?;

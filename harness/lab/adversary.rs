@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
+use rtnetlink::MulticastGroup;
 use rtnetlink::packet_route::RouteNetlinkMessage as Message;
-use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
+use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 
+use super::netlink::Netlink;
 use super::{LOOPBACK, Lab, command};
 use crate::plan::{Adversary, Line};
 use crate::sys;
@@ -25,6 +27,9 @@ impl Lab {
     /// Lets the adversary in: what goes wrong below the sockets from here on.
     pub fn admit(&self, adversary: &Adversary) -> Result<()> {
         self.run_lines(&adversary.lines)?;
+        if !adversary.lines.is_empty() {
+            self.await_devices()?;
+        }
         if let Some((from, to)) = adversary.redirect {
             let [from, to] = [from, to].map(|at| self.link_now(at));
             let hook = self.host.inside(|| sys::redirect(from.index, to.index))?;
@@ -32,6 +37,27 @@ impl Lab {
             self.hooks.borrow_mut().push(hook.with_context(what)?);
         }
         Ok(())
+    }
+
+    /// Waits until every device of the host under test that has a carrier is in use. The kernel
+    /// activates it by a workqueue (net/core/link_watch.c), and until then drops what it is to
+    /// send without a word.
+    fn await_devices(&self) -> Result<()> {
+        let (runtime, name) = (&self.runtime, &self.host.name);
+        let what = format!("wait for the devices of {name}");
+        let news = self.host.inside(|| Netlink::open(runtime, MulticastGroup::Link))??;
+        news.until(runtime, &what, || {
+            let message = Message::GetLink(LinkMessage::default());
+            let devices = news.list(runtime, message, &what)?;
+            let waits = |device: &Message| match device {
+                Message::NewLink(LinkMessage { header, .. }) => {
+                    header.flags.contains(LinkFlags::LowerUp)
+                        && !header.flags.contains(LinkFlags::Running)
+                }
+                _ => false,
+            };
+            Ok(!devices.iter().any(waits))
+        })
     }
 
     /// What other devices of the host under test than its links and lo have transmitted, where no

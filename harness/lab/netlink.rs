@@ -83,17 +83,29 @@ impl Netlink {
         wanted: bool,
         what: &str,
     ) -> Result<()> {
-        let deadline = Instant::now() + ANSWER_WITHIN;
-        loop {
+        self.until(runtime, what, || {
             let message = LinkUnspec::new_with_index(index).build();
             let answer = self.get(runtime, RouteNetlinkMessage::GetLink(message), what)?;
-            if super::links::running(&answer)? == wanted {
+            Ok(super::links::running(&answer)? == wanted)
+        })
+    }
+
+    /// Waits until `done`, which is asked whenever the kernel has told something.
+    pub(super) fn until(
+        &self,
+        runtime: &Runtime,
+        what: &str,
+        done: impl Fn() -> Result<bool>,
+    ) -> Result<()> {
+        let deadline = Instant::now() + ANSWER_WITHIN;
+        loop {
+            if done()? {
                 return Ok(());
             }
             if Instant::now() >= deadline {
                 bail!("{what}: not within {ANSWER_WITHIN:?}");
             }
-            // Whatever is told next may be of this device; asking again tells.
+            // Whatever is told next may be about this; asking again tells.
             let mut news = self.news.borrow_mut();
             let left = deadline.saturating_duration_since(Instant::now());
             let told = runtime.block_on(async { tokio::time::timeout(left, news.next()).await });

@@ -79,6 +79,13 @@ pub(super) fn resolve(text: &str, links: &[Link], family: Family) -> Option<IpAd
     }
 }
 
+/// The hardware address that `{LINK.gateway-mac}` stands for, as `ip` takes it.
+pub(super) fn gateway_mac(text: &str, links: &[Link]) -> Option<String> {
+    let (name, part) = text.strip_prefix('{')?.strip_suffix('}')?.rsplit_once('.')?;
+    let link = links.iter().find(|link| link.name == name && part == "gateway-mac")?;
+    Some(link.far_mac.map(|byte| format!("{byte:02x}")).join(":"))
+}
+
 /// A prefix's address and length in this family; `None` for a literal prefix of the other family.
 pub(super) fn prefix(text: &str, links: &[Link], family: Family) -> Option<(IpAddr, u8)> {
     let width = if family.is_v4() { 32 } else { 128 };

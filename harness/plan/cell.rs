@@ -396,6 +396,9 @@ fn advertisements(scenario: &Scenario, links: &[Link], family: Family) -> Vec<Ad
 fn lines(written: &[Spanned<FileLine>], links: &[Link], family: Family) -> Vec<Line> {
     let of = |written: &FileLine| {
         let words = written.run.get_ref().split_whitespace().map(|word| {
+            if let Some(mac) = address::gateway_mac(word, links) {
+                return mac;
+            }
             match address::prefix(word, links, family) {
                 Some((network, length)) if word.ends_with(".network}") => {
                     format!("{network}/{length}")

@@ -266,7 +266,8 @@ pub struct Line {
     #[cfg_attr(feature = "cli", schemars(with = "String"))]
     pub at: Spanned<String>,
     /// The program and its arguments, divided by spaces. Placeholders as in a route's `to`, each
-    /// an argument of its own, are replaced by their addresses.
+    /// an argument of its own, are replaced by their addresses, and `{LINK.gateway-mac}` by the
+    /// hardware address of the link's gateway.
     #[cfg_attr(feature = "cli", schemars(with = "String"))]
     pub run: Spanned<String>,
     /// The families in whose cells it is run. Without it: all.

@@ -40,6 +40,8 @@ const PARTS: &[(&str, Kept)] = &[
 
 /// The part of a link that is a prefix.
 const NETWORK: (&str, Kept) = ("network", Kept::Any);
+/// What command lines alone can say: the hardware address of a link's gateway.
+const GATEWAY_MAC: (&str, Kept) = ("gateway-mac", Kept::Any);
 
 /// What placeholders stand in.
 const BRACES: [char; 2] = ['{', '}'];
@@ -50,6 +52,19 @@ enum Meaning {
     Address,
     AddressOrLink,
     Prefix,
+    /// An argument of a command line.
+    Argument,
+}
+
+impl Meaning {
+    /// What a link has beside [`PARTS`].
+    fn more_parts(self) -> &'static [(&'static str, Kept)] {
+        match self {
+            Meaning::Address | Meaning::AddressOrLink => &[],
+            Meaning::Prefix => &[NETWORK],
+            Meaning::Argument => &[NETWORK, GATEWAY_MAC],
+        }
+    }
 }
 
 impl Checker<'_> {
@@ -70,7 +85,7 @@ impl Checker<'_> {
 
     /// What is wrong with a placeholder within a command line: a message and its help.
     pub(super) fn placeholder(&self, word: &str, families: &[Family]) -> Option<(String, String)> {
-        let meaning = Meaning::Prefix;
+        let meaning = Meaning::Argument;
         match self.kept(word.strip_prefix('{')?.strip_suffix('}')?, meaning) {
             Some(kept) => lacking(word, kept, families),
             None => Some((format!("unknown placeholder `{word}`"), self.accepted(word, meaning))),
@@ -91,7 +106,7 @@ impl Checker<'_> {
         } else if match meaning {
             Meaning::Address => false,
             Meaning::AddressOrLink => self.links.contains(&text),
-            Meaning::Prefix => text == "default",
+            Meaning::Prefix | Meaning::Argument => text == "default",
         } {
             None
         } else {
@@ -105,25 +120,23 @@ impl Checker<'_> {
 
     /// The families that have what `inner` stands for; `None` where it stands for nothing.
     fn kept(&self, inner: &str, meaning: Meaning) -> Option<Kept> {
-        let (words, word) = match inner.rsplit_once('.') {
-            Some((link, part)) if self.links.contains(&link) => (PARTS, part),
+        let (words, more, word) = match inner.rsplit_once('.') {
+            Some((link, part)) if self.links.contains(&link) => (PARTS, meaning.more_parts(), part),
             Some(_) => return None,
-            None => (ADDRESSES, inner),
+            None => (ADDRESSES, [].as_slice(), inner),
         };
-        let network = (words == PARTS && meaning == Meaning::Prefix).then_some(&NETWORK);
-        words.iter().chain(network).find(|(known, _)| *known == word).map(|(_, kept)| *kept)
+        words.iter().chain(more).find(|(known, _)| *known == word).map(|(_, kept)| *kept)
     }
 
     /// What would be accepted in place of `text`. The list names no link's parts, which would make
     /// it long; the nearest word does.
     fn accepted(&self, text: &str, meaning: Meaning) -> String {
-        let network = (meaning == Meaning::Prefix).then_some(&NETWORK);
         let of = |link: &str| -> Vec<String> {
-            let parts = PARTS.iter().chain(network);
+            let parts = PARTS.iter().chain(meaning.more_parts());
             parts.map(|(part, _)| format!("{{{link}.{part}}}")).collect()
         };
         let bare = match meaning {
-            Meaning::Address => Vec::new(),
+            Meaning::Address | Meaning::Argument => Vec::new(),
             Meaning::AddressOrLink => self.links.clone(),
             Meaning::Prefix => vec!["default"],
         };
