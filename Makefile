@@ -22,7 +22,7 @@ check: ## whatever needs no privileges: format, lints, documents, the language
 	cargo clippy --no-default-features --lib -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
 	cargo test --lib --test language --test house
-	cargo run --quiet -- check scenarios fixtures/trap.toml
+	cargo run --quiet -- check scenarios fixtures/trap.toml fixtures/adversary.toml
 
 bench: ## the kernel's floor, airtight's trials and a whole run, side by side
 	cargo bench --bench floor

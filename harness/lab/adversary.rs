@@ -121,3 +121,25 @@ fn stacked(attributes: &[LinkAttribute]) -> bool {
     };
     attributes.iter().any(kind) && !attributes.iter().any(astray)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn captures_see_what_leaves_by_a_stacked_device_and_by_no_other() {
+        let of = |kind| vec![LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)])];
+        for kind in [InfoKind::Bridge, InfoKind::MacVlan, InfoKind::Vxlan, InfoKind::Ifb] {
+            assert!(stacked(&of(kind.clone())), "{kind:?}");
+            // A device may lie over one of another namespace.
+            let astray = LinkAttribute::LinkNetNsId(0);
+            let away = [of(kind.clone()), vec![astray]].concat();
+            assert!(!stacked(&away), "{kind:?} over another namespace's device");
+        }
+        let unknown = InfoKind::Other("unknown".to_owned());
+        for kind in [InfoKind::Veth, InfoKind::Tun, InfoKind::Wireguard, unknown] {
+            assert!(!stacked(&of(kind.clone())), "{kind:?}");
+        }
+        assert!(!stacked(&[]), "a device of no kind, as hardware is");
+    }
+}

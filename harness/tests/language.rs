@@ -362,6 +362,45 @@ const LIFE_EDITS: &[(&str, &str, &str)] = &[
     ("case.steps.unroute", "unroute = { to = \"default\"", "unroute = { to = \"{target}\""),
 ];
 
+/// What goes wrong below the sockets.
+const ADVERSARY: &str = r#"
+title = "claim"
+why = "reason"
+links = ["a", "b", "c"]
+intended = ["a", "c"]
+routes = [{ to = "default", via = "a" }]
+needs = ["program:ip", "bpf-redirect"]
+lines = [{ at = "host", run = "ip link", family = ["v4"] }]
+[adversary]
+untouched = "a"
+redirect = { from = "a", to = "b" }
+lines = [{ at = "host", run = "ip neigh add {target} lladdr {b.gateway-mac} dev a" }]
+[control]
+unpinned = "b"
+[matrix]
+family = ["v4", "v6"]
+transport = ["udp"]
+[[case]]
+name = "device"
+pin = { device = "a" }
+expect = "leaked"
+"#;
+
+/// The same as [`EDITS`], for [`ADVERSARY`].
+const ADVERSARY_EDITS: &[(&str, &str, &str)] = &[
+    (
+        "adversary",
+        "[adversary]\nuntouched = \"a\"\nredirect = { from = \"a\", to = \"b\" }\n",
+        "[adversary]\nredirect = { from = \"a\", to = \"b\" }\n",
+    ),
+    ("adversary.lines", "lines = [{ at = \"host\", run = \"ip neigh", "# lines = [{ run = \"ip"),
+    ("adversary.redirect", "redirect = { from", "# redirect = { from"),
+    ("adversary.redirect.from", "from = \"a\"", "from = \"c\""),
+    ("adversary.redirect.to", "to = \"b\" }", "to = \"c\" }"),
+    ("adversary.untouched", "untouched = \"a\"", "untouched = \"c\""),
+    ("lines.family", "family = [\"v4\"]", "family = [\"v6\"]"),
+];
+
 /// A scenario whose sender is a program: it takes no other word on how to send.
 const PROGRAM: &str = r#"
 title = "claim"
@@ -493,12 +532,18 @@ fn every_key_changes_something() {
         assert!(LIFE.contains(from), "the edit of `{key}` edits nothing");
         assert_ne!(base, cases(&LIFE.replacen(from, to, 1)), "`{key}` changes nothing");
     }
+    let base = cases(ADVERSARY);
+    for (key, from, to) in ADVERSARY_EDITS {
+        assert!(ADVERSARY.contains(from), "the edit of `{key}` edits nothing");
+        assert_ne!(base, cases(&ADVERSARY.replacen(from, to, 1)), "`{key}` changes nothing");
+    }
 }
 
 #[cfg(feature = "cli")]
 #[test]
 fn no_key_is_without_its_edit() {
-    let edits = EDITS.iter().chain(PROGRAM_EDITS).chain(LIFE_EDITS).map(|(key, ..)| *key);
+    let edits = EDITS.iter().chain(PROGRAM_EDITS).chain(LIFE_EDITS).chain(ADVERSARY_EDITS);
+    let edits = edits.map(|(key, ..)| *key);
     let edited: Vec<&str> = edits.chain(["sender.product"]).collect();
     for key in airtight::schema::keys() {
         assert!(edited.contains(&key.as_str()), "`{key}` has no test that it changes something");
@@ -539,6 +584,13 @@ fn placeholders_follow_the_family() {
     for case in cases(&literal) {
         assert_eq!(case.routes.len(), 3 + usize::from(case.target.is_ipv4()));
     }
+}
+
+#[test]
+fn lines_are_written_out() {
+    let case = cases(ADVERSARY).remove(0);
+    let run: Vec<String> = case.all_lines().map(|line| line.words.join(" ")).collect();
+    assert_eq!(run, ["ip link", "ip neigh add 203.0.113.9 lladdr 02:00:00:00:02:02 dev a"]);
 }
 
 #[test]
