@@ -118,7 +118,7 @@ impl<'a> Checker<'a> {
         for need in needs {
             let program = need.get_ref().strip_prefix("program:");
             let line = need.get_ref().strip_prefix("line:");
-            if !program.is_some_and(|name| !name.is_empty() && !name.contains('/'))
+            if program.is_none_or(|name| name.is_empty() || name.contains('/'))
                 && line.is_none_or(|line| line.trim().is_empty())
             {
                 let words = ABILITIES.iter().copied().chain(["program:NAME", "line:COMMAND"]);
