@@ -36,6 +36,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::host::Left;
 use crate::plan::{Case, Hop, Link, Route, RouteQuery};
 use crate::scenario::{Family, LinkState, Neighbours, RouteKind};
+use crate::sys;
 use netlink::Netlink;
 
 pub use pending::{Membership, Pending, TcpSocket, tcp_sockets};
@@ -52,8 +53,8 @@ pub struct Lab {
     baseline: Baseline,
     /// What each link is now.
     states: RefCell<Vec<LinkState>>,
-    /// BPF programs in force: they end with their descriptors.
-    hooks: RefCell<Vec<OwnedFd>>,
+    /// BPF programs in force.
+    hooks: RefCell<Vec<sys::Hooked>>,
     /// What each link's device is called now, and its index.
     devices: RefCell<Vec<(String, u32)>>,
     /// The links that were taken away for good.

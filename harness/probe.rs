@@ -119,9 +119,8 @@ const EGRESS_HOOK: &str = "nft add table netdev probe ; add chain netdev probe o
 /// Hooks both kinds of programs in at a cgroup of the calling thread's own.
 fn try_cgroup() -> Result<()> {
     let cgroup = cgroup()?;
-    sys::pin_sockets(cgroup.as_fd(), 1)?;
-    sys::drop_others(cgroup.as_fd(), &[1])?;
-    Ok(())
+    sys::pin_sockets(cgroup.as_fd(), 1)?.end()?;
+    Ok(sys::drop_others(cgroup.as_fd(), &[1])?.end()?)
 }
 
 /// Becomes the namespace's multicast router, for both families (MRT_INIT and MRT6_INIT in

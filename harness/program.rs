@@ -7,12 +7,12 @@ mod trace;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io::{PipeReader, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,7 @@ use sha2::{Digest, Sha256};
 
 use crate::plan::{Body, Program, Task};
 use crate::scenario::{Ready, Signal as Stop};
+use crate::sys;
 use machine::{ORDER, Order, Report, STOPS};
 
 pub use machine::End;
@@ -365,46 +366,51 @@ fn order(program: &Program, token: &str) -> Order {
 struct Machine {
     pid: Pid,
     wire: UnixStream,
-    stdout: std::process::ChildStdout,
-    stderr: std::process::ChildStderr,
+    stdout: PipeReader,
+    stderr: PipeReader,
 }
 
 /// Starts a machine, and returns what it tells of its program, once that is over.
 fn keep(order: &Order, begun: &mpsc::Sender<Result<Machine>>) -> Result<Report> {
-    let start = || -> Result<(Child, UnixStream)> {
-        unshare(CloneFlags::CLONE_NEWPID).context("make a process namespace")?;
-        let (ours, theirs) = UnixStream::pair().context("make a connection")?;
-        let mut machine = Command::new("/proc/self/exe");
-        machine.env_clear().env(ORDER, serde_json::to_string(order)?);
-        machine.stdin(Stdio::from(OwnedFd::from(theirs)));
-        machine.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let child = machine.spawn().context("start the first process of the program's machine")?;
-        Ok((child, ours))
-    };
     let not_started = |why: &str| Report {
         end: End::NotStarted(why.to_owned()),
         trace: Trace::none("it was not started"),
         said: String::new(),
         left: false,
     };
-    let (mut child, mut wire) = match start() {
-        Ok(started) => started,
-        Err(error) => {
-            // Whoever waits for the beginning is told why there is none.
-            let _ = begun.send(Err(error));
-            return Ok(not_started("the machine was not made"));
-        }
-    };
-    let mut machine = || -> Result<Machine> {
-        Ok(Machine {
-            pid: Pid::from_raw(i32::try_from(child.id())?),
-            wire: wire.try_clone().context("take the connection")?,
-            stdout: child.stdout.take().context("no standard output")?,
-            stderr: child.stderr.take().context("no standard error")?,
-        })
-    };
-    let _ = begun.send(machine());
-    child.wait().context("wait for the program's machine")?;
+    let (mut wire, theirs) = UnixStream::pair().context("make a connection")?;
+    let (stdout, stdout_theirs) = std::io::pipe().context("make a pipe")?;
+    let (stderr, stderr_theirs) = std::io::pipe().context("make a pipe")?;
+    let theirs: [OwnedFd; 3] = [theirs.into(), stdout_theirs.into(), stderr_theirs.into()];
+    let numbers = [0, 1, 2].map(|at: usize| theirs[at].as_raw_fd());
+    std::thread::scope(|scope| -> Result<()> {
+        let (started, start) = mpsc::channel();
+        let starter = scope.spawn(move || {
+            let mut child = match machine(order, numbers) {
+                Ok(child) => child,
+                Err(error) => {
+                    // Whoever waits for the beginning is told why there is none.
+                    let _ = started.send(Err(error));
+                    return Ok(());
+                }
+            };
+            let pid = i32::try_from(child.id()).map(Pid::from_raw).map_err(anyhow::Error::from);
+            let _ = started.send(pid);
+            child.wait().map(drop).context("wait for the program's machine")
+        });
+        let pid = start.recv().context("the starter is gone")?;
+        drop(theirs);
+        let machine = pid.and_then(|pid| {
+            Ok(Machine {
+                pid,
+                wire: wire.try_clone().context("take the connection")?,
+                stdout,
+                stderr,
+            })
+        });
+        let _ = begun.send(machine);
+        starter.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the starter panicked")))
+    })?;
     let mut report = Vec::new();
     // A machine that ends without having read the last signal resets the connection, behind its
     // report: what has come tells.
@@ -414,6 +420,27 @@ fn keep(order: &Order, begun: &mpsc::Sender<Result<Machine>>) -> Result<Report> 
         (report, _) => serde_json::from_slice(report)
             .with_context(|| format!("read its report: {}", String::from_utf8_lossy(report))),
     }
+}
+
+/// Starts a machine whose standard streams are these descriptors of the process. The calling thread
+/// has no use for any descriptor afterwards, and the machine dies with it.
+fn machine(order: &Order, streams: [i32; 3]) -> Result<Child> {
+    let own = std::process::id();
+    // What is being started would have a copy of every socket of every trial for a moment: then a
+    // socket that is closed meanwhile is not. Some containers allow no pidfd_getfd(2).
+    let apart = sys::copy_descriptor(own, streams[0]).is_ok() && sys::leave_descriptors();
+    let copy = |stream| match apart {
+        true => sys::copy_descriptor(own, stream),
+        false => sys::duplicate(stream),
+    };
+    let [input, output, errors] = streams.map(copy);
+    let streams = || Ok::<_, std::io::Error>((input?, output?, errors?));
+    let (input, output, errors) = streams().context("hand the machine its streams")?;
+    unshare(CloneFlags::CLONE_NEWPID).context("make a process namespace")?;
+    let mut machine = Command::new("/proc/self/exe");
+    machine.env_clear().env(ORDER, serde_json::to_string(order)?);
+    machine.stdin(input).stdout(output).stderr(errors);
+    machine.spawn().context("start the first process of the program's machine")
 }
 
 /// A stream that is read to its end, on a thread of its own, and of which the beginning is kept.

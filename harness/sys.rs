@@ -13,7 +13,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::sys::socket::{SockaddrLike, SockaddrStorage};
 
-pub(crate) use bpf::{drop_others, pin_sockets, redirect};
+pub(crate) use bpf::{Hooked, drop_others, pin_sockets, redirect};
 pub(crate) use privileges::Privileges;
 pub(crate) use seccomp::{
     Asked, answer_call, copy_descriptor, listen_for_calls, next_call, number_option,
@@ -247,6 +247,26 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Optio
         }
     }
     Ok(Some(received))
+}
+
+/// Leaves the process's table of descriptors: from here on the calling thread has a table of its own,
+/// with the standard streams alone (close_range(2), Linux 5.9). Tells whether the kernel can. For threads
+/// that start processes: a process has a copy of its starter's table until it is another program's,
+/// and as long as there is a copy a socket that others close is not closed, nor its port free.
+///
+/// The thread must own no descriptor, and take none from another.
+pub(crate) fn leave_descriptors() -> bool {
+    const UNSHARE: libc::c_uint = 1 << 1;
+    // SAFETY: the call takes numbers only, and closes descriptors of a table that is made for this
+    // thread alone, in which nothing of it is.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, UNSHARE) == 0 }
+}
+
+/// A copy of a descriptor of the calling thread's table.
+pub(crate) fn duplicate(descriptor: i32) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes numbers only, and gives back a new descriptor that nobody else knows.
+    let copy = unsafe { libc::fcntl(descriptor, libc::F_DUPFD_CLOEXEC, 0) };
+    if copy < 0 { Err(io::Error::last_os_error()) } else { Ok(own(copy)) }
 }
 
 /// Takes a descriptor that a call has just given us.

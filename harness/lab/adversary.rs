@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use rtnetlink::MulticastGroup;
 use rtnetlink::packet_route::RouteNetlinkMessage as Message;
 use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use rtnetlink::{LinkUnspec, MulticastGroup};
 
 use super::netlink::Netlink;
 use super::{LOOPBACK, Lab, command};
@@ -60,19 +60,43 @@ impl Lab {
         })
     }
 
+    /// Deletes every device of the host under test that is neither a link nor lo.
+    pub(super) fn remove_others(&self) -> Result<()> {
+        if self.case.lines_before_control().next().is_none() {
+            return Ok(());
+        }
+        for LinkMessage { header, attributes, .. } in self.devices()? {
+            let linked = self.case.links.iter().any(|link| link.index == header.index);
+            // What needs no deleting (tunl0 and its like) cannot be deleted either.
+            if linked || header.index == LOOPBACK || !stacked(&attributes) {
+                continue;
+            }
+            let message = LinkUnspec::new_with_index(header.index).build();
+            let what = format!("delete device {} of {}", header.index, self.host.name);
+            self.host.netlink.change(&self.runtime, Message::DelLink(message), &what)?;
+        }
+        Ok(())
+    }
+
+    fn devices(&self) -> Result<Vec<LinkMessage>> {
+        let what = format!("list the devices of {}", self.host.name);
+        let message = Message::GetLink(LinkMessage::default());
+        let devices = self.host.netlink.list(&self.runtime, message, &what)?;
+        let link = |device| match device {
+            Message::NewLink(link) => Some(link),
+            _ => None,
+        };
+        Ok(devices.into_iter().filter_map(link).collect())
+    }
+
     /// What other devices of the host under test than its links and lo have transmitted, where no
     /// capture sees it. None where nobody can have made one.
     pub fn others(&self) -> Result<BTreeMap<String, u64>> {
         if !self.altered() {
             return Ok(BTreeMap::new());
         }
-        let what = format!("list the devices of {}", self.host.name);
-        let message = Message::GetLink(LinkMessage::default());
-        let devices = self.host.netlink.list(&self.runtime, message, &what)?;
-        let others = devices.into_iter().filter_map(|device| {
-            let Message::NewLink(LinkMessage { header, attributes, .. }) = device else {
-                return None;
-            };
+        let others = self.devices()?.into_iter().filter_map(|device| {
+            let LinkMessage { header, attributes, .. } = device;
             let known = self.case.links.iter().any(|link| link.index == header.index);
             if known || header.index == LOOPBACK || stacked(&attributes) {
                 return None;

@@ -11,11 +11,24 @@ use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
+use crate::sys;
+
 /// The longest that a command line may take.
 const ENDS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Runs a command line in the calling thread's namespace. An error tells what it has said.
 pub(super) fn run(words: &[String]) -> Result<()> {
+    std::thread::scope(|scope| {
+        // A thread of its own, so that what is being started has no copy of anybody's sockets.
+        let starter = scope.spawn(|| {
+            sys::leave_descriptors();
+            run_here(words)
+        });
+        starter.join().unwrap_or_else(|_| Err(anyhow!("the starter of a command panicked")))
+    })
+}
+
+fn run_here(words: &[String]) -> Result<()> {
     let line = words.join(" ");
     let (program, arguments) = words.split_first().context("an empty command line")?;
     let mut command = Command::new(program);

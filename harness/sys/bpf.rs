@@ -1,5 +1,5 @@
 //! Programs of a few instructions for the kernel's BPF machine, written by hand, so that no compiler
-//! is needed, and hooked in by links that end with their descriptors (bpf(2), linux/bpf.h).
+//! is needed, and hooked in by links of their own (bpf(2), linux/bpf.h).
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 /// bpf(2)'s commands.
 const PROG_LOAD: libc::c_long = 5;
 const LINK_CREATE: libc::c_long = 28;
+const LINK_DETACH: libc::c_long = 34;
 /// The helper that sends a packet out of another device (bpf-helpers(7)).
 const HELPER_REDIRECT: i32 = 23;
 /// Where `struct bpf_sock` keeps the device that a socket is bound to.
@@ -16,6 +17,28 @@ const SKB_PROTOCOL: i16 = 16;
 const SKB_IFINDEX: i16 = 40;
 /// TCX_NEXT: the packet goes on as if there were no program.
 const GO_ON: i32 = -1;
+
+/// A program in force. Whoever drops it ends that at once: that its descriptor is closed would not be
+/// enough, as long as a process that is just being started has a copy of it.
+pub(crate) struct Hooked(OwnedFd);
+
+impl Hooked {
+    /// Unhooks the program (BPF_LINK_DETACH, Linux 5.9).
+    pub(crate) fn end(&self) -> io::Result<()> {
+        let request: u32 = number(self.0.as_raw_fd())?;
+        let size = size_of_val(&request);
+        // SAFETY: the request is of the given size, and the call only reads it.
+        let answer = unsafe { libc::syscall(libc::SYS_bpf, LINK_DETACH, &raw const request, size) };
+        if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
+impl Drop for Hooked {
+    fn drop(&mut self) {
+        // The probe has shown that it can be done; what is left then goes with the descriptor.
+        let _ = self.end();
+    }
+}
 
 /// One instruction: `struct bpf_insn`.
 #[repr(C)]
@@ -61,7 +84,7 @@ const EXIT: Instruction = instruction(0x95, 0, 0, 0);
 
 /// Every IPv4 and IPv6 socket that tasks of the cgroup open from here on is bound to the device with
 /// this index, as if by SO_BINDTODEVICE (BPF_CGROUP_INET_SOCK_CREATE, Linux 4.10).
-pub(crate) fn pin_sockets(cgroup: BorrowedFd<'_>, index: u32) -> io::Result<OwnedFd> {
+pub(crate) fn pin_sockets(cgroup: BorrowedFd<'_>, index: u32) -> io::Result<Hooked> {
     let store = instruction(0x63, 1 | 2 << 4, SOCK_BOUND_DEV_IF, 0);
     let program = [set(2, number(index)?), store, set(0, 1), EXIT];
     hook(SOCKET_CREATION, &program, number(cgroup.as_raw_fd())?)
@@ -69,7 +92,7 @@ pub(crate) fn pin_sockets(cgroup: BorrowedFd<'_>, index: u32) -> io::Result<Owne
 
 /// What sockets of the cgroup send is dropped unless it leaves by a device with one of these indexes
 /// (BPF_CGROUP_INET_EGRESS, Linux 4.10). A socket is of the cgroup whose task has opened it.
-pub(crate) fn drop_others(cgroup: BorrowedFd<'_>, indexes: &[u32]) -> io::Result<OwnedFd> {
+pub(crate) fn drop_others(cgroup: BorrowedFd<'_>, indexes: &[u32]) -> io::Result<Hooked> {
     let mut program = vec![load(2, SKB_IFINDEX), set(0, 1)];
     for (at, index) in indexes.iter().enumerate() {
         // Over the comparisons behind this one, and over the refusal.
@@ -81,7 +104,7 @@ pub(crate) fn drop_others(cgroup: BorrowedFd<'_>, indexes: &[u32]) -> io::Result
 
 /// IP packets that are about to leave by the device `from`, in the calling thread's namespace, leave by
 /// `to` (BPF_TCX_EGRESS, Linux 6.6). All other frames pass.
-pub(crate) fn redirect(from: u32, to: u32) -> io::Result<OwnedFd> {
+pub(crate) fn redirect(from: u32, to: u32) -> io::Result<Hooked> {
     let protocol = |protocol: i32| number(u16::try_from(protocol).unwrap_or_default().to_be());
     let program = [
         load(2, SKB_PROTOCOL),
@@ -136,8 +159,8 @@ struct LinkRequest {
 }
 
 /// Loads a program and hooks it in at `target`, a descriptor of a cgroup or the index of a device. It
-/// works until the descriptor is closed.
-fn hook(hook: Hook, program: &[Instruction], target: u32) -> io::Result<OwnedFd> {
+/// works until what is given back is dropped.
+fn hook(hook: Hook, program: &[Instruction], target: u32) -> io::Result<Hooked> {
     let request = LoadRequest {
         program: hook.program,
         count: number(program.len())?,
@@ -161,7 +184,7 @@ fn hook(hook: Hook, program: &[Instruction], target: u32) -> io::Result<OwnedFd>
     let size = size_of_val(&request);
     // SAFETY: the request is of the given size, and the call only reads it.
     let linked = unsafe { libc::syscall(libc::SYS_bpf, LINK_CREATE, &raw const request, size) };
-    Ok(super::own(descriptor(linked)?))
+    Ok(Hooked(super::own(descriptor(linked)?)))
 }
 
 fn descriptor(answer: libc::c_long) -> io::Result<i32> {
