@@ -13,7 +13,8 @@ use crate::plan::{Adversary, Line};
 use crate::sys;
 
 impl Lab {
-    /// Runs command lines, each in its namespace.
+    /// Runs command lines, each in its namespace, and returns when the devices that they have made
+    /// in the host under test are in use.
     pub(super) fn run_lines(&self, lines: &[Line]) -> Result<()> {
         for line in lines {
             let space = line.gateway.map_or(&self.host, |at| &self.gateways[at]);
@@ -21,15 +22,12 @@ impl Lab {
                 .inside(|| command::run(&line.words))?
                 .with_context(|| format!("in {}", space.name))?;
         }
-        Ok(())
+        if lines.iter().any(|line| line.gateway.is_none()) { self.await_devices() } else { Ok(()) }
     }
 
     /// Lets the adversary in: what goes wrong below the sockets from here on.
     pub fn admit(&self, adversary: &Adversary) -> Result<()> {
         self.run_lines(&adversary.lines)?;
-        if !adversary.lines.is_empty() {
-            self.await_devices()?;
-        }
         if let Some((from, to)) = adversary.redirect {
             let [from, to] = [from, to].map(|at| self.link_now(at));
             let hook = self.host.inside(|| sys::redirect(from.index, to.index))?;
