@@ -439,7 +439,8 @@ impl<'a> Captures<'a> {
 impl Drop for Captures<'_> {
     fn drop(&mut self) {
         let fds = self.captures.iter_mut().filter_map(|capture| capture.fd.take());
-        for fd in fds.chain(self.sender.take()) {
+        let away = self.away.take().map(|(_, fd)| fd);
+        for fd in fds.chain(self.sender.take()).chain(away) {
             self.reaper.close(fd);
         }
     }

@@ -400,14 +400,22 @@ fn set(settings: &[(String, String)]) -> Result<()> {
 
 fn veth(link: &Link, gateway: &Space) -> LinkMessage {
     use std::os::fd::AsRawFd;
+    // One queue each way, and said so: else the kernel makes one for each processor and then takes all
+    // but one away, and waits for a grace period with the routing lock held (veth_init_queues).
+    let queues = [LinkAttribute::NumTxQueues(1), LinkAttribute::NumRxQueues(1)];
     let far = LinkMessageBuilder::<LinkUnspec>::new()
         .name(link.name.clone())
         .index(link.index)
         .address(link.far_mac.to_vec())
+        .append_extra_attribute(queues[0].clone())
+        .append_extra_attribute(queues[1].clone())
         .setns_by_fd(gateway.netns.file().as_raw_fd());
+    let [transmit, receive] = queues;
     LinkVeth::new(&link.name, &link.name)
         .index(link.index)
         .address(link.near_mac.to_vec())
+        .append_extra_attribute(transmit)
+        .append_extra_attribute(receive)
         .set_info_data(InfoData::Veth(InfoVeth::Peer(far.build())))
         .build()
 }

@@ -54,7 +54,8 @@ impl Lab {
         self.with_drawer(|drawer| -> Result<()> {
             self.carry(at, &self.host, drawer, None)?;
             let link = self.link_now(at);
-            drawer.up(&self.runtime, link.index, &link.name, silent)
+            drawer.up(&self.runtime, link.index, &link.name, silent)?;
+            self.await_carrier_in(drawer, at, true)
         })??;
         self.away.borrow_mut().push(at);
         Ok(())
@@ -269,11 +270,15 @@ impl Lab {
 
     /// Waits until the near end of a link has a carrier, or has none.
     fn await_carrier(&self, at: usize, wanted: bool) -> Result<()> {
+        self.await_carrier_in(&self.host, at, wanted)
+    }
+
+    fn await_carrier_in(&self, space: &Space, at: usize, wanted: bool) -> Result<()> {
         let (runtime, link) = (&self.runtime, self.link_now(at));
         let news = || Netlink::open(runtime, MulticastGroup::Link);
         let what = format!("wait for the carrier of {}", link.name);
         let begun = Instant::now();
-        self.host.inside(news)??.carrier(runtime, link.index, wanted, &what)?;
+        space.inside(news)??.carrier(runtime, link.index, wanted, &what)?;
         let word = if wanted { "carrier" } else { "loss of the carrier" };
         let what = format!("the {word} of {}", link.name);
         self.waits.borrow_mut().push((what, begun.elapsed()));

@@ -64,6 +64,11 @@ pub(super) fn guard(scenario: &Scenario, written: &FileCase, cases: &mut Vec<Cas
     }
     for kind in Guard::ALL {
         for case in &own {
+            // A link that is not there is there in no family.
+            let first = own.first().is_some_and(|first| first.family == case.family);
+            if kind == Guard::Namespace && case.transport.is_ordinary() && !first {
+                continue;
+            }
             let holds = held
                 .iter()
                 .any(|held| held.guard == kind && held.concerns(case.family, case.transport));
