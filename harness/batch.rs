@@ -13,7 +13,7 @@ use crate::probe::{Abilities, kernel_release};
 use crate::trial::{Record, Runner};
 
 /// How many trials that wait for a timer of the kernel's are made at once.
-const WAITING_JOBS: usize = 16;
+const WAITING_JOBS: usize = 32;
 
 /// The machine lets us leave the host and then refuses what every trial needs.
 #[derive(Debug)]
@@ -83,7 +83,8 @@ impl Batch {
         let (waiting, others): (Vec<usize>, Vec<usize>) =
             (0..cases.len()).partition(|at| cases[*at].waits());
         let processors = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        let jobs = jobs.unwrap_or_else(processors).get();
+        // Half of the time a trial waits for the kernel.
+        let jobs = jobs.map_or_else(|| 2 * processors().get(), NonZeroUsize::get);
         let queues = [(waiting.len().min(WAITING_JOBS), waiting), (jobs.min(others.len()), others)]
             .map(|(jobs, queue)| (jobs, queue, AtomicUsize::new(0)));
         let (sender, receiver) = mpsc::sync_channel(4 * jobs);

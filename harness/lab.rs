@@ -101,12 +101,16 @@ impl Lab {
             drawer: Cell::new(None),
             waits: RefCell::default(),
         };
-        for (link, gateway) in lab.case.links.iter().zip(&lab.gateways) {
+        if let Some(guard) = case.guard.as_ref().filter(|guard| guard.apart) {
+            *lab.away.borrow_mut() = guard.away.clone();
+        }
+        for (at, (link, gateway)) in lab.case.links.iter().zip(&lab.gateways).enumerate() {
             let what = format!("create link {}", link.name);
-            lab.host.netlink.create(&lab.runtime, Message::NewLink(veth(link, gateway)), &what)?;
+            let message = Message::NewLink(veth(link, gateway));
+            lab.near(at, |space| space.netlink.create(&lab.runtime, message, &what))??;
         }
         if !case.sysctls.is_empty() {
-            lab.host.inside(|| set(&case.sysctls))??;
+            lab.everywhere(|space| space.inside(|| set(&case.sysctls))?)?;
         }
         Ok(lab)
     }
@@ -121,21 +125,20 @@ impl Lab {
         // to be learned, the reports are waited for instead.
         let silent = case.settled() == Family::V6 && case.neighbours == Neighbours::Permanent;
         for (at, link) in case.links.iter().enumerate() {
-            self.host.up(&self.runtime, link.index, &link.name, silent)?;
+            self.near(at, |host| host.up(&self.runtime, link.index, &link.name, silent))??;
             // A bridge would carry its gateway's reports over to another link.
             let silent = silent && case.adversary.is_some();
             self.gateways[at].up(&self.runtime, link.index, &link.name, silent)?;
         }
         for (at, link) in case.links.iter().enumerate() {
-            self.host.address(&self.runtime, link, link.address, link.prefix_length)?;
-            if case.link_local {
-                self.host.address(
-                    &self.runtime,
-                    link,
-                    link.link_local.into(),
-                    LINK_LOCAL_LENGTH,
-                )?;
-            }
+            self.near(at, |host| -> Result<()> {
+                host.address(&self.runtime, link, link.address, link.prefix_length)?;
+                let link_local = link.link_local.into();
+                match case.link_local {
+                    true => host.address(&self.runtime, link, link_local, LINK_LOCAL_LENGTH),
+                    false => Ok(()),
+                }
+            })??;
             self.gateway(at, link)?;
         }
         if case.family == Family::V6 {
@@ -144,7 +147,9 @@ impl Lab {
         if case.neighbours == Neighbours::Permanent {
             for (at, link) in case.links.iter().enumerate() {
                 for address in self.known_neighbours(at) {
-                    self.host.neighbour(&self.runtime, link, address, link.far_mac)?;
+                    let known =
+                        |host: &Space| host.neighbour(&self.runtime, link, address, link.far_mac);
+                    self.near(at, known)??;
                 }
             }
         }
@@ -152,13 +157,15 @@ impl Lab {
             self.raise_beside(beside)?;
         }
         // A preferred source must be in use, and a loopback address is lo's.
-        self.host.up(&self.runtime, LOOPBACK, "lo", false)?;
+        self.everywhere(|space| space.up(&self.runtime, LOOPBACK, "lo", false))?;
         case.routes.iter().try_for_each(|route| self.add_route(route))?;
         let family = family_of(case.target);
         for rule in &case.rules {
-            let what = format!("add a rule in {}: {rule:?}", self.host.name);
-            let message = Message::NewRule(routes::rule_message(rule, family));
-            self.host.netlink.create(&self.runtime, message, &what)?;
+            self.everywhere(|space| {
+                let what = format!("add a rule in {}: {rule:?}", space.name);
+                let message = Message::NewRule(routes::rule_message(rule, family));
+                space.netlink.create(&self.runtime, message, &what)
+            })?;
         }
         self.run_lines(&case.lines)?;
         if !case.multicast_routes.is_empty() {
@@ -179,11 +186,21 @@ impl Lab {
     fn settle_addresses(&self) -> Result<()> {
         let (case, runtime) = (&self.case, &self.runtime);
         let what = |space: &Space| format!("take the addresses of {} into use", space.name);
-        let near = case.links.iter().flat_map(|link| {
-            let link_local = case.link_local.then_some(link.link_local.into());
-            std::iter::once(link.address).chain(link_local).map(|address| (link.index, address))
-        });
-        self.host.netlink.addresses_in_use(runtime, near.collect(), &what(&self.host))?;
+        let near = |away: bool| {
+            let here = |(at, _): &(usize, &Link)| self.away.borrow().contains(at) == away;
+            let links = case.links.iter().enumerate().filter(here);
+            let addresses = links.flat_map(|(_, link)| {
+                let link_local = case.link_local.then_some(link.link_local.into());
+                std::iter::once(link.address).chain(link_local).map(|address| (link.index, address))
+            });
+            addresses.collect()
+        };
+        self.host.netlink.addresses_in_use(runtime, near(false), &what(&self.host))?;
+        if !self.away.borrow().is_empty() {
+            self.with_drawer(|drawer| {
+                drawer.netlink.addresses_in_use(runtime, near(true), &what(drawer))
+            })??;
+        }
         for (link, gateway) in case.links.iter().zip(&self.gateways) {
             let far = std::iter::once(&link.gateway).chain(&case.owned);
             let far = far.map(|address| (link.index, *address)).collect();
@@ -226,7 +243,29 @@ impl Lab {
 
     /// Adds a route to the host under test.
     pub fn add_route(&self, route: &Route) -> Result<()> {
-        self.host.route(&self.runtime, route, &self.links_now())
+        let add = |space: &Space| space.route(&self.runtime, route, &self.links_now());
+        // What has no hop is refused wherever it is looked up.
+        match route.hops.first() {
+            Some(hop) => self.near(hop.link, add)?,
+            None => self.everywhere(add),
+        }
+    }
+
+    /// Does something in the namespace of the near end of the link at place `at`.
+    fn near<T>(&self, at: usize, action: impl FnOnce(&Space) -> T) -> Result<T> {
+        match self.away.borrow().contains(&at) {
+            true => self.with_drawer(action),
+            false => Ok(action(&self.host)),
+        }
+    }
+
+    /// Does something in every namespace that has a near end.
+    fn everywhere(&self, action: impl Fn(&Space) -> Result<()>) -> Result<()> {
+        action(&self.host)?;
+        match self.away.borrow().is_empty() {
+            true => Ok(()),
+            false => self.with_drawer(action)?,
+        }
     }
 
     /// Deletes a route of the host under test.
@@ -274,10 +313,7 @@ impl Lab {
             let message = LinkUnspec::new_with_index(link.index).build();
             let from =
                 |space: &Space| space.netlink.get(&self.runtime, Message::GetLink(message), &what);
-            let answer = match self.away.borrow().contains(&at) {
-                true => self.with_drawer(from)??,
-                false => from(&self.host)?,
-            };
+            let answer = self.near(at, from)??;
             let Message::NewLink(LinkMessage { attributes, .. }) = answer else {
                 return Err(anyhow!("{what}: the answer is no link"));
             };

@@ -367,12 +367,11 @@ pub fn owner(links: &[Link], address: IpAddr) -> String {
 }
 
 impl Case {
-    /// Whether the trial waits for a timer or a workqueue of the kernel's, or for command lines: under a
-    /// guard also for connections and reports that it may stop.
+    /// Whether the attempt waits for a timer or a workqueue of the kernel's: under a guard also for
+    /// connections and reports that it may stop.
     pub fn waits(&self) -> bool {
         let stopped = self.guard.is_some() && (self.transport.is_stream() || self.joins());
         stopped
-            || self.all_lines().next().is_some()
             || self.steps.iter().any(|step| matches!(step, Step::Await(_) | Step::Watch(_)))
             || self.program().is_some_and(|program| program.ready.is_some())
     }

@@ -8,8 +8,8 @@ pub mod diff;
 pub mod explain;
 pub mod github;
 mod gitlab;
-#[cfg(feature = "cli")]
 pub mod guards;
+#[cfg(feature = "cli")]
 pub mod html;
 pub mod human;
 pub mod json;

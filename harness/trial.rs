@@ -136,6 +136,9 @@ impl Runner {
             hold_to(cpu)?;
             let mut lab = Lab::build(self.left, case, &self.baseline)?;
             let mut captures = Captures::open(&lab, &case.links, nonce, &self.reaper)?;
+            if let Some(guard) = case.guard.as_ref().filter(|guard| guard.apart) {
+                captures.follow(&lab, &guard.away)?;
+            }
             if let Some(at) = sabotage.at {
                 let captures = &mut captures;
                 at(Stage::Built, &mut Scene { case, lab: &lab, captures, token: &[] })?;
@@ -227,7 +230,7 @@ impl Trial<'_> {
         self.stage(sabotage, Stage::Armed)?;
         if let (Some(guard), Some(ground)) = (&case.guard, &self.ground) {
             self.lab.guard(guard, ground.cgroup.as_ref().map(AsFd::as_fd))?;
-            if !guard.away.is_empty() {
+            if !guard.apart && !guard.away.is_empty() {
                 self.captures.follow(self.lab, &guard.away)?;
             }
             evidence.unguarded = Some(ground.leak.clone());
@@ -243,8 +246,7 @@ impl Trial<'_> {
                 attempt(&Scene { case, lab: self.lab, captures: &mut self.captures, token: &token })
             })?,
             None => {
-                let script =
-                    Script { port: ATTEMPT_PORT, token: &token, size: case.size, rehearsal: false };
+                let script = Script::new(ATTEMPT_PORT, &token, case.size);
                 self.perform(&case.steps, &script)?
             }
         };
@@ -359,7 +361,7 @@ impl Trial<'_> {
             if let Some(rehearsal) = &case.control.rehearsal {
                 let token = self.token("rehearsal");
                 let script =
-                    Script { port: ATTEMPT_PORT, token: &token, size: case.size, rehearsal: true };
+                    Script { rehearsal: true, ..Script::new(ATTEMPT_PORT, &token, case.size) };
                 arming.rehearsal = Some(self.perform(rehearsal, &script)?);
                 arming.alive = self.captures.end_phase(Phase::Control, SENTINEL_WITHIN)?;
             }
@@ -378,7 +380,7 @@ impl Trial<'_> {
     fn control(&mut self, arming: &mut Arming) -> Result<()> {
         let control = &self.case.control;
         let token = arming.token.clone();
-        let script = Script { port: CONTROL_PORT, token: &token, size: 0, rehearsal: false };
+        let script = Script::new(CONTROL_PORT, &token, 0);
         for by in &control.arrives {
             let approach = Approach {
                 by: *by,
@@ -431,7 +433,8 @@ impl Trial<'_> {
         // To the very port of the attempt, so that a rule by ports tells them as little apart as
         // the routes do. A program's world would answer there, and nobody listens any more.
         let port = if self.case.runs_program() { CONTROL_PORT } else { ATTEMPT_PORT };
-        self.perform(&steps, &Script { port, token, size: 0, rehearsal: false })
+        let outside = self.case.guard.as_ref().is_some_and(|guard| guard.apart);
+        self.perform(&steps, &Script { outside, ..Script::new(port, token, 0) })
     }
 
     /// The control of the other family: unpinned, it leaves by the decoy too.

@@ -13,10 +13,10 @@ impl Lab {
     /// Puts a guard underneath. Its programs are hooked in at `cgroup`, which the calling thread must
     /// be in; they and all else end with the laboratory.
     pub fn guard(&self, guarding: &Guarding, cgroup: Option<BorrowedFd<'_>>) -> Result<()> {
-        if !guarding.away.is_empty() {
+        if !guarding.apart && !guarding.away.is_empty() {
             self.remove_others()?;
+            guarding.away.iter().try_for_each(|at| self.take_away(*at))?;
         }
-        guarding.away.iter().try_for_each(|at| self.take_away(*at))?;
         self.run_lines(&guarding.lines)?;
         guarding.routes.iter().try_for_each(|route| self.add_route(route))?;
         for rule in &guarding.rules {

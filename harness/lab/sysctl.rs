@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, anyhow};
 use nix::sched::{CloneFlags, unshare};
@@ -104,6 +105,10 @@ impl Baseline {
             Family::V4 | Family::Mapped => &self.v4,
             Family::V6 => &self.v6,
         };
+        // The kernel takes some of them with the routing lock or not at all, and lets write(2) begin anew
+        // until it has it (addrconf_disable_ipv6): one of us at a time may turn in that circle.
+        static TURN: Mutex<()> = Mutex::new(());
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         for (path, value) in settings {
             fs::write(path, value).with_context(|| format!("write {value} to {path}"))?;
         }

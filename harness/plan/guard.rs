@@ -23,8 +23,11 @@ const LOOPBACK: u32 = 1;
 pub struct Guarding {
     /// Which guard it is.
     pub kind: Guard,
-    /// The links (indexes into `links`) that are taken out of the host's namespace.
+    /// The links (indexes into `links`) that are out of the host's namespace, in another.
     pub away: Vec<usize>,
+    /// Whether they have been there from the start, where the control is sent from, and are not taken
+    /// there behind it: moving a device holds up every laboratory of the machine.
+    pub apart: bool,
     /// The command lines that make it.
     pub lines: Vec<Line>,
     /// Routes that are added.
@@ -48,7 +51,7 @@ impl Guarding {
 
 /// Adds to the trials of `written`, the last of `cases`, those under each guard. To a guard the
 /// ordinary transports are alike (in 528 leaking trials it told none apart): in each family it is tried
-/// with the first of them, and with every other.
+/// with the first of them, and with every other transport.
 pub(super) fn guard(scenario: &Scenario, written: &FileCase, cases: &mut Vec<Case>) {
     let Some(held_by) = &written.held_by else { return };
     let line = scenario.line(held_by.span().start);
@@ -64,9 +67,11 @@ pub(super) fn guard(scenario: &Scenario, written: &FileCase, cases: &mut Vec<Cas
     }
     for kind in Guard::ALL {
         for case in &own {
-            // A link that is not there is there in no family.
+            // A link that is not there is there in no family, and what goes wrong below the sockets
+            // goes wrong in both.
+            let alike = kind == Guard::Namespace || case.adversary.is_some();
             let first = own.first().is_some_and(|first| first.family == case.family);
-            if kind == Guard::Namespace && case.transport.is_ordinary() && !first {
+            if alike && case.transport.is_ordinary() && !first {
                 continue;
             }
             let holds = held
@@ -136,6 +141,7 @@ fn guarding(case: &Case, kind: Guard) -> Guarding {
     let mut guarding = Guarding {
         kind,
         away: Vec::new(),
+        apart: false,
         lines: Vec::new(),
         routes: Vec::new(),
         rules: Vec::new(),
@@ -145,7 +151,10 @@ fn guarding(case: &Case, kind: Guard) -> Guarding {
     };
     let links = |places: &[usize]| places.iter().map(|at| &case.links[*at]).collect::<Vec<&Link>>();
     match kind {
-        Guard::Namespace => guarding.away = decoys,
+        Guard::Namespace => {
+            guarding.away = decoys;
+            guarding.apart = separable(case);
+        }
         Guard::CgroupPin => guarding.pinned = links(&intended).first().map(|link| link.index),
         Guard::CgroupDrop => {
             let indexes = links(&intended).into_iter().map(|link| link.index);
@@ -165,6 +174,18 @@ fn guarding(case: &Case, kind: Guard) -> Guarding {
         }
     }
     guarding
+}
+
+/// Whether the decoys may be in another namespace from the start: nothing but routes and rules has to do
+/// with them.
+fn separable(case: &Case) -> bool {
+    case.adversary.is_none()
+        && case.lines.is_empty()
+        && case.advertisements.is_empty()
+        && case.multicast_routes.is_empty()
+        && case.control.arrives.is_empty()
+        && case.surroundings.beside.is_none()
+        && case.routes.iter().all(|route| route.hops.len() < 2 && route.source.is_none())
 }
 
 fn line(words: &str) -> Line {

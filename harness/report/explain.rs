@@ -159,13 +159,16 @@ fn guard(case: &Case, guarding: &Guarding, record: &Record) -> String {
     if let Some(leak) = &record.controls.unguarded {
         text += &format!("without it, in this run: {leak}\n");
     }
-    text += "put underneath behind the control and before the attempt:\n";
+    text += match guarding.apart {
+        true => "there from the start; the control is sent where the decoys are:\n",
+        false => "put underneath behind the control and before the attempt:\n",
+    };
     let name = |index: &u32| {
         let link = case.links.iter().find(|link| link.index == *index);
         link.map_or_else(|| format!("device {index}"), |link| link.name.clone())
     };
     for at in &guarding.away {
-        text += &format!("  {} is taken to another namespace\n", case.links[*at].name);
+        text += &format!("  {} is in another namespace\n", case.links[*at].name);
     }
     for line in &guarding.lines {
         text += &format!("  {}\n", script::line_words(line, &case.links));

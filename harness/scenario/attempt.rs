@@ -65,8 +65,9 @@ pub struct Case {
     /// `PART:GUARD` (`v4:`, `tcp:`, `v6-udp:`). Guards are `namespace`, `nft-egress`, `nft-output`,
     /// `cgroup-drop`, `cgroup-pin`, `reject-rules` and `vrf`; those that are not named leave the leak
     /// open. The case is then tried under every guard too (under `vrf` where it is named): a trial
-    /// whose name ends with `+GUARD`, in each family with the first of `udp`, `udp-connected` and
-    /// `tcp`, which are alike to a guard, and with every other transport.
+    /// whose name ends with `+GUARD`, in each family (under `namespace`, and beside an adversary, in the first) with the first of
+    /// `udp`, `udp-connected`, `tcp`, `raw`, `raw-header` and `ping`, which are alike to a guard, and
+    /// with every other transport.
     #[cfg_attr(feature = "cli", schemars(with = "Option<Vec<String>>"))]
     pub held_by: Option<Spanned<Vec<String>>>,
     /// Where reception is judged and a pin stands: what the same attempt without its pins must come

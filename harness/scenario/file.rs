@@ -573,9 +573,22 @@ impl Transport {
         matches!(self, Transport::Packet | Transport::PacketBypass | Transport::Xdp)
     }
 
-    /// Whether it is UDP or TCP as most programs use them. To a guard these are alike.
+    /// Whether its packets are routed and sent like any socket's: to a guard these are alike.
     pub fn is_ordinary(self) -> bool {
-        matches!(self, Transport::Udp | Transport::UdpConnected | Transport::Tcp)
+        match self {
+            Transport::Udp
+            | Transport::UdpConnected
+            | Transport::Tcp
+            | Transport::Raw
+            | Transport::RawHeader
+            | Transport::Ping => true,
+            // The kernel opens MPTCP's other sockets, and frames are routed by nobody.
+            Transport::Mptcp
+            | Transport::TcpFastopen
+            | Transport::Packet
+            | Transport::PacketBypass
+            | Transport::Xdp => false,
+        }
     }
 
     /// Whether it makes connections that are byte streams.

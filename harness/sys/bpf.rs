@@ -20,12 +20,16 @@ const GO_ON: i32 = -1;
 
 /// A program in force. Whoever drops it ends that at once: that its descriptor is closed would not be
 /// enough, as long as a process that is just being started has a copy of it.
-pub(crate) struct Hooked(OwnedFd);
+pub(crate) struct Hooked {
+    link: OwnedFd,
+    /// Of a device: it ends with the device, and unhooking it takes the kernel tens of milliseconds.
+    of_device: bool,
+}
 
 impl Hooked {
     /// Unhooks the program (BPF_LINK_DETACH, Linux 5.9).
     pub(crate) fn end(&self) -> io::Result<()> {
-        let request: u32 = number(self.0.as_raw_fd())?;
+        let request: u32 = number(self.link.as_raw_fd())?;
         let size = size_of_val(&request);
         // SAFETY: the request is of the given size, and the call only reads it.
         let answer = unsafe { libc::syscall(libc::SYS_bpf, LINK_DETACH, &raw const request, size) };
@@ -36,7 +40,9 @@ impl Hooked {
 impl Drop for Hooked {
     fn drop(&mut self) {
         // The probe has shown that it can be done; what is left then goes with the descriptor.
-        let _ = self.end();
+        if !self.of_device {
+            let _ = self.end();
+        }
     }
 }
 
@@ -184,7 +190,8 @@ fn hook(hook: Hook, program: &[Instruction], target: u32) -> io::Result<Hooked> 
     let size = size_of_val(&request);
     // SAFETY: the request is of the given size, and the call only reads it.
     let linked = unsafe { libc::syscall(libc::SYS_bpf, LINK_CREATE, &raw const request, size) };
-    Ok(Hooked(super::own(descriptor(linked)?)))
+    let of_device = hook.attach == DEVICE_EGRESS.attach;
+    Ok(Hooked { link: super::own(descriptor(linked)?), of_device })
 }
 
 fn descriptor(answer: libc::c_long) -> io::Result<i32> {

@@ -31,6 +31,14 @@ pub(super) struct Script<'a> {
     pub(super) size: usize,
     /// Whether it is a program's rehearsal.
     pub(super) rehearsal: bool,
+    /// Whether it is told in the other namespace, where the decoys are.
+    pub(super) outside: bool,
+}
+
+impl<'a> Script<'a> {
+    pub(super) fn new(port: u16, token: &'a [u8], size: usize) -> Script<'a> {
+        Script { port, token, size, rehearsal: false, outside: false }
+    }
 }
 
 /// The conversations of a script, by who approaches whom and by which flow.
@@ -71,7 +79,7 @@ impl Trial<'_> {
         let mut talks = Peers::new();
         let mut awaited = vec![0; case.links.len()];
         let mut joined = BTreeSet::new();
-        let mut away = false;
+        let mut away = script.outside;
         for (at, step) in steps.iter().enumerate() {
             match step {
                 Step::Inject(approach) => {
