@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::coverage;
 use crate::plan::Role;
-use crate::scenario::Outcome;
+use crate::scenario::{Guard, Outcome};
 use crate::trial::Record;
 use crate::verdict::Verdict;
 
@@ -31,7 +31,7 @@ pub fn page(records: &[Record], series: &str) -> String {
         text += &grid(records, table);
     }
     text += &listing(records);
-    text + &rows(records)
+    text + &rows(records, series)
 }
 
 /// One of the page's tables.
@@ -318,7 +318,7 @@ fn listing(records: &[Record]) -> String {
 }
 
 /// The catalogue's rows, and the scenarios that prove them.
-fn rows(records: &[Record]) -> String {
+fn rows(records: &[Record], series: &str) -> String {
     let mut text = String::from("\n## Rows of the catalogue\n");
     let mut section = "";
     for row in coverage::rows() {
@@ -334,6 +334,15 @@ fn rows(records: &[Record]) -> String {
                 None => scenarios.push((&record.scenario, vec![record])),
             }
         }
+        if scenarios.is_empty() && Guard::ALL.iter().any(|guard| guard.row() == Some(row.id)) {
+            // Its trials are those of other rows' leaks, and have a page of their own.
+            let words = format!("[the table of guards](guards-{series}.md)");
+            text += &format!("| {} | {} | tried there | {words} |\n", row.id, escape(row.attempt));
+            continue;
+        }
+        let skipped =
+            scenarios.iter().filter(|(_, of)| of.iter().all(|r| r.verdict == Verdict::Skipped));
+        let skipped = skipped.count();
         let all = || scenarios.iter().flat_map(|(_, of)| of);
         let state = if scenarios.is_empty() {
             if row.due { "⚠ NO TRIAL".to_owned() } else { "to come".to_owned() }
@@ -344,6 +353,8 @@ fn rows(records: &[Record]) -> String {
         } else if all().all(|r| r.verdict == Verdict::Skipped) {
             let reason = all().next().map_or("", |record| record.reason.as_str());
             format!("skipped: {}", escape(reason))
+        } else if skipped > 0 {
+            format!("proved but for {skipped} of {} scenarios, skipped", scenarios.len())
         } else {
             "proved".to_owned()
         };
