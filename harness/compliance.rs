@@ -313,7 +313,8 @@ impl Checker<'_> {
 
 /// Whether `selector` picks the trial `id`, as `airtight run` would.
 fn picks(selector: &str, id: &str) -> bool {
-    id.starts_with(selector.trim_end_matches('/'))
+    // A leak under a guard is a claim of its own, and must be asked for by its `+GUARD`.
+    id.starts_with(selector.trim_end_matches('/')) && (!id.contains('+') || selector.contains('+'))
 }
 
 /// What to say where `selector` picks none of `ids`.
