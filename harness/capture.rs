@@ -56,6 +56,8 @@ pub enum Phase {
     Rehearsal,
     /// From there to the sentinel that ends the control.
     Control,
+    /// From there, where there is a guard, to the sentinel behind the proof that it is in force.
+    Guarded,
     /// From there to the sentinel that drains the wire.
     Attempt,
     /// Behind it.

@@ -27,7 +27,9 @@ use crate::cgroup::cgroup;
 use crate::host::Left;
 use crate::lab::{Baseline, Lab, Pending};
 use crate::peer;
-use crate::plan::{ATTEMPT_PORT, Approach, Beside, CONTROL_PORT, Case, PinCall, RouteQuery, Step};
+use crate::plan::{
+    ATTEMPT_PORT, Approach, Beside, CONTROL_PORT, Case, Guarding, PinCall, RouteQuery, Step,
+};
 use crate::scenario::{FrameKind, Transport};
 use crate::sender::{self, Attempt, Recipe, Sender};
 use crate::verdict::{self, Armed, Arming, Closing, Judgement};
@@ -217,7 +219,8 @@ impl Trial<'_> {
         }
         self.stage(sabotage, Stage::Raised)?;
         let (arming, armed) = self.arm(sabotage)?;
-        let mut evidence = record::Evidence { arming, ..Default::default() };
+        let unguarded = self.ground.as_ref().map(|ground| ground.leak.clone());
+        let mut evidence = record::Evidence { arming, unguarded, ..Default::default() };
         let armed = match armed {
             Ok(armed) => armed,
             Err(reason) => {
@@ -228,13 +231,6 @@ impl Trial<'_> {
             }
         };
         self.stage(sabotage, Stage::Armed)?;
-        if let (Some(guard), Some(ground)) = (&case.guard, &self.ground) {
-            self.lab.guard(guard, ground.cgroup.as_ref().map(AsFd::as_fd))?;
-            if !guard.apart && !guard.away.is_empty() {
-                self.captures.follow(self.lab, &guard.away)?;
-            }
-            evidence.unguarded = Some(ground.leak.clone());
-        }
         evidence.decisions = self.decisions()?;
         evidence.others = self.lab.others()?;
         // Whoever is no script of ours may leave anything behind.
@@ -369,6 +365,10 @@ impl Trial<'_> {
             if let Some(beside) = &case.surroundings.beside {
                 self.control_beside(beside, &mut arming)?;
             }
+            if let Some(guard) = &case.guard {
+                arming.alive = self.captures.end_phase(Phase::Guarded, SENTINEL_WITHIN)?;
+                arming.guarded = self.guard(guard)?;
+            }
             arming.settled = self.captures.end_phase(Phase::Attempt, SENTINEL_WITHIN)?;
         }
         let armed = verdict::arm(case, &arming, self.captures.frames());
@@ -416,6 +416,27 @@ impl Trial<'_> {
             arming.control = self.unpinned(&token)?;
         }
         Ok(())
+    }
+
+    /// Puts the guard underneath, and tries it: unpinned, to the gateway of each decoy, a neighbour on its
+    /// link whatever the routes are.
+    fn guard(&mut self, guard: &Guarding) -> Result<Vec<Attempt>> {
+        let cgroup = self.ground.as_ref().and_then(|ground| ground.cgroup.as_ref());
+        self.lab.guard(guard, cgroup.map(AsFd::as_fd))?;
+        if !guard.apart && !guard.away.is_empty() {
+            self.captures.follow(self.lab, &guard.away)?;
+        }
+        let token = self.token("guarded");
+        let decoys = self.case.links.iter().zip(&self.case.intended).filter(|(_, is)| !**is);
+        let gateways: Vec<IpAddr> = decoys.map(|(link, _)| link.gateway).collect();
+        let tried = |gateway: IpAddr| {
+            let steps = [
+                Step::Open { socket: 0, transport: Transport::Udp },
+                Step::Send { socket: 0, to: Some(gateway) },
+            ];
+            self.perform(&steps, &Script::new(CONTROL_PORT, &token, 0))
+        };
+        gateways.into_iter().map(tried).collect()
     }
 
     /// The unpinned sender's attempt.
@@ -524,6 +545,7 @@ fn phase_word(phase: Phase) -> &'static str {
     match phase {
         Phase::Rising => "rising",
         Phase::Rehearsal => "rehearsal",
+        Phase::Guarded => "guarded",
         Phase::Control => "control",
         Phase::Attempt => "attempt",
         Phase::Drained => "drained",

@@ -70,6 +70,8 @@ pub struct Arming {
     pub twin: Option<bool>,
     /// Where an adversary is to turn the control: the payload of the one before it.
     pub untouched: Option<Vec<u8>>,
+    /// Under a guard: what unpinned senders tell who have sent to the gateways of the decoys.
+    pub guarded: Vec<Attempt>,
     /// For programs whose laboratory changes: what the rehearsal without the changes tells.
     pub rehearsal: Option<Attempt>,
     /// Where the other family is reachable too: what its control tells.
@@ -102,6 +104,8 @@ pub fn arm(case: &Case, arming: &Arming, frames: &[Frame]) -> Result<Armed, Stri
             && (case.control.rehearsal.is_some() || arming.untouched.is_some())
         {
             // Judged below.
+        } else if frame.phase == Phase::Guarded {
+            // Likewise.
         } else if ours && frame.phase == Phase::Control {
             through.insert(frame.link);
         } else if frame.phase == Phase::Rising && case.reports_memberships() && packet.membership()
@@ -115,6 +119,7 @@ pub fn arm(case: &Case, arming: &Arming, frames: &[Frame]) -> Result<Armed, Stri
         }
     }
     untouched(case, arming, frames)?;
+    guarded(case, arming, frames)?;
     rehearsed(case, arming, frames)?;
     beside(case, arming, frames)?;
     if let Some(errno) = arming.control.errno() {
@@ -173,6 +178,36 @@ fn untouched(case: &Case, arming: &Arming, frames: &[Frame]) -> Result<(), Strin
          went through {went}",
         case.links[wanted].name
     ))
+}
+
+/// Whether the guard is in force: whoever is unpinned and sends to a decoy's gateway does not get a frame
+/// onto the decoy. Beside an adversary a frame on the decoy need not have chosen it: what was turned away
+/// from an intended link bears the hardware address of that link's gateway still, and what is sent
+/// back from behind one has left by it before.
+fn guarded(case: &Case, arming: &Arming, frames: &[Frame]) -> Result<(), String> {
+    let Some(guard) = &case.guard else { return Ok(()) };
+    let word = guard.kind.word();
+    if arming.guarded.is_empty() || arming.guarded.iter().any(|attempt| !attempt.tried) {
+        return Err(format!("nobody has tried whether the guard {word} is in force"));
+    }
+    let seen = || frames.iter().filter(|f| !f.sentinel && f.phase == Phase::Guarded);
+    let turned = |frame: &Frame| {
+        let mut kept = seen().filter(|other| case.intended[other.link]);
+        let links = case.links.iter().zip(&case.intended);
+        let mut intended = links.filter(|(_, intended)| **intended).map(|(link, _)| link);
+        intended.any(|link| frame.bytes.starts_with(&link.far_mac))
+            || kept.any(|other| other.at_ns < frame.at_ns)
+    };
+    let chosen = seen()
+        .find(|frame| !case.intended[frame.link] && !(case.adversary.is_some() && turned(frame)));
+    match chosen {
+        None => Ok(()),
+        Some(frame) => Err(format!(
+            "the guard {word} is not in force: {} leaves by {}",
+            decode(&frame.bytes),
+            case.links[frame.link].name
+        )),
+    }
 }
 
 /// What the end of a trial showed.
@@ -432,6 +467,16 @@ fn observe(
     }
     if !attempt.tried {
         return Err("the sender made no attempt".to_owned());
+    }
+    let call = observed.call.as_deref().unwrap_or_default();
+    if let (Some(guard), Some(errno)) = (&case.guard, &observed.errno)
+        && !(guard.kind.refusals().contains(&errno.as_str())
+            && (errno == "EAGAIN") == names_call(call, "accept"))
+    {
+        return Err(format!(
+            "{call} was refused with {errno}, which is none of the errors of {}",
+            guard.kind.word()
+        ));
     }
     if !used.is_empty() {
         let neighbours = window.iter().all(|(_, packet)| packet.neighbour());

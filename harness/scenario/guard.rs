@@ -88,6 +88,19 @@ impl Guard {
         }
     }
 
+    /// The errors that it refuses senders with, by their names in errno(3). Another error is none of its
+    /// doing, and proves nothing. EAGAIN is that of accept(2), where it stops a connection that opens.
+    pub fn refusals(self) -> &'static [&'static str] {
+        match self {
+            Guard::Namespace => &["EADDRNOTAVAIL", "ENETUNREACH", "ENOBUFS", "ENODEV", "ENXIO"],
+            Guard::NftEgress => &["EAGAIN", "ENOBUFS"],
+            Guard::NftOutput | Guard::CgroupDrop => &["EAGAIN", "EPERM"],
+            Guard::CgroupPin => &["EINVAL", "ENETUNREACH", "EPERM"],
+            Guard::RejectRules => &["EHOSTUNREACH", "ENETUNREACH"],
+            Guard::Vrf => &["EHOSTUNREACH", "EINVAL", "ENETUNREACH", "EPERM"],
+        }
+    }
+
     /// What the machine must be able to do for it.
     pub fn needs(self) -> &'static [&'static str] {
         match self {

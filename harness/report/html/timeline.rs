@@ -8,7 +8,7 @@ use crate::report::human::{plural, shown};
 use crate::trial::{FrameRecord, Record};
 
 /// The parts of a trial, in their order.
-const PHASES: [&str; 5] = ["rising", "rehearsal", "control", "attempt", "drained"];
+const PHASES: [&str; 6] = ["rising", "rehearsal", "control", "guarded", "attempt", "drained"];
 
 const LEFT: f64 = 144.0;
 const RIGHT: f64 = 744.0;
