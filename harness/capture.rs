@@ -426,9 +426,7 @@ impl<'a> Captures<'a> {
     /// Ends the sending of sentinels: they never arrive again.
     pub fn stop_sentinels(&mut self) {
         let away = self.away.take().map(|(_, fd)| fd);
-        for fd in self.sender.take().into_iter().chain(away) {
-            self.reaper.close(fd);
-        }
+        self.sender.take().into_iter().chain(away).for_each(|fd| self.reaper.close(fd));
         self.nonce ^= 1;
     }
 
@@ -440,11 +438,8 @@ impl<'a> Captures<'a> {
 
 impl Drop for Captures<'_> {
     fn drop(&mut self) {
-        let fds = self.captures.iter_mut().filter_map(|capture| capture.fd.take());
-        let away = self.away.take().map(|(_, fd)| fd);
-        for fd in fds.chain(self.sender.take()).chain(away) {
-            self.reaper.close(fd);
-        }
+        self.stop_sentinels();
+        (0..self.captures.len()).for_each(|at| self.close(at));
     }
 }
 

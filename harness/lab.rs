@@ -34,7 +34,7 @@ use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth, MulticastGroup};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::host::Left;
-use crate::plan::{Case, Hop, Link, Route, RouteQuery};
+use crate::plan::{Case, Hop, Link, Route, RouteQuery, Rule};
 use crate::scenario::{Family, LinkState, Neighbours, RouteKind};
 use crate::sys;
 use netlink::Netlink;
@@ -130,6 +130,11 @@ impl Lab {
             let silent = silent && case.adversary.is_some();
             self.gateways[at].up(&self.runtime, link.index, &link.name, silent)?;
         }
+        if case.reports_memberships() {
+            // A device that is told of its carrier late reports its groups once more (addrconf_notify in
+            // net/ipv6): it is waited for while there are none.
+            self.await_devices()?;
+        }
         for (at, link) in case.links.iter().enumerate() {
             self.near(at, |host| -> Result<()> {
                 host.address(&self.runtime, link, link.address, link.prefix_length)?;
@@ -159,14 +164,9 @@ impl Lab {
         // A preferred source must be in use, and a loopback address is lo's.
         self.everywhere(|space| space.up(&self.runtime, LOOPBACK, "lo", false))?;
         case.routes.iter().try_for_each(|route| self.add_route(route))?;
-        let family = family_of(case.target);
-        for rule in &case.rules {
-            self.everywhere(|space| {
-                let what = format!("add a rule in {}: {rule:?}", space.name);
-                let message = Message::NewRule(routes::rule_message(rule, family));
-                space.netlink.create(&self.runtime, message, &what)
-            })?;
-        }
+        case.rules
+            .iter()
+            .try_for_each(|rule| self.everywhere(|space| self.add_rule(space, rule)))?;
         self.run_lines(&case.lines)?;
         if !case.multicast_routes.is_empty() {
             self.router = Some(self.host.inside(|| multicast::open(case))??);
@@ -249,6 +249,12 @@ impl Lab {
             Some(hop) => self.near(hop.link, add)?,
             None => self.everywhere(add),
         }
+    }
+
+    fn add_rule(&self, space: &Space, rule: &Rule) -> Result<()> {
+        let what = format!("add a rule in {}: {rule:?}", space.name);
+        let message = Message::NewRule(routes::rule_message(rule, family_of(self.case.target)));
+        space.netlink.create(&self.runtime, message, &what)
     }
 
     /// Does something in the namespace of the near end of the link at place `at`.

@@ -40,22 +40,15 @@ impl Lab {
     /// Waits until every device of the host under test that has a carrier is in use. The kernel
     /// activates it by a workqueue (net/core/link_watch.c), and until then drops what it is to
     /// send without a word.
-    fn await_devices(&self) -> Result<()> {
+    pub(super) fn await_devices(&self) -> Result<()> {
         let (runtime, name) = (&self.runtime, &self.host.name);
         let what = format!("wait for the devices of {name}");
         let news = self.host.inside(|| Netlink::open(runtime, MulticastGroup::Link))??;
-        news.until(runtime, &what, || {
-            let message = Message::GetLink(LinkMessage::default());
-            let devices = news.list(runtime, message, &what)?;
-            let waits = |device: &Message| match device {
-                Message::NewLink(LinkMessage { header, .. }) => {
-                    header.flags.contains(LinkFlags::LowerUp)
-                        && !header.flags.contains(LinkFlags::Running)
-                }
-                _ => false,
-            };
-            Ok(!devices.iter().any(waits))
-        })
+        let waits = |device: &LinkMessage| {
+            let flags = device.header.flags;
+            flags.contains(LinkFlags::LowerUp) && !flags.contains(LinkFlags::Running)
+        };
+        news.until(runtime, &what, || Ok(!self.devices()?.iter().any(waits)))
     }
 
     /// Deletes every device of the host under test that is neither a link nor lo.

@@ -3,9 +3,8 @@
 use std::os::fd::BorrowedFd;
 
 use anyhow::{Context, Result};
-use rtnetlink::packet_route::RouteNetlinkMessage as Message;
 
-use super::{Lab, family_of, routes};
+use super::Lab;
 use crate::plan::Guarding;
 use crate::sys;
 
@@ -19,11 +18,7 @@ impl Lab {
         }
         self.run_lines(&guarding.lines)?;
         guarding.routes.iter().try_for_each(|route| self.add_route(route))?;
-        for rule in &guarding.rules {
-            let what = format!("add a rule in {}: {rule:?}", self.host.name);
-            let message = routes::rule_message(rule, family_of(self.case.target));
-            self.host.netlink.create(&self.runtime, Message::NewRule(message), &what)?;
-        }
+        guarding.rules.iter().try_for_each(|rule| self.add_rule(&self.host, rule))?;
         if let Some(index) = guarding.pinned {
             let cgroup = cgroup.context("the trial has no cgroup of its own")?;
             let hook = sys::pin_sockets(cgroup, index);
