@@ -198,8 +198,9 @@ fn guarded(case: &Case, arming: &Arming, frames: &[Frame]) -> Result<(), String>
         intended.any(|link| frame.bytes.starts_with(&link.far_mac))
             || kept.any(|other| other.at_ns < frame.at_ns)
     };
-    let chosen = seen()
-        .find(|frame| !case.intended[frame.link] && !(case.adversary.is_some() && turned(frame)));
+    let excused =
+        |frame: &Frame| case.intended[frame.link] || case.adversary.is_some() && turned(frame);
+    let chosen = seen().find(|frame| !excused(frame));
     match chosen {
         None => Ok(()),
         Some(frame) => Err(format!(

@@ -2,17 +2,16 @@
 //! the ways. What must come of each is stated; nothing that misbehaves may conform.
 #![expect(clippy::print_stderr, reason = "a test program speaks to its terminal")]
 
+mod front;
+
 use std::net::UdpSocket;
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use airtight::host;
 use airtight::plan::{Case, Product, Task, expand};
 use airtight::scenario::parse;
 use airtight::trial::{Record, Runner};
 use airtight::verdict::Verdict::{self, Conforms, Deviates, Inconclusive};
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use libtest_mimic::{Arguments, Failed, Trial};
 
 /// The laboratory; CASE stands for what a trial adds.
 const TRAP: &str = r#"
@@ -323,27 +322,10 @@ fn functions() -> Vec<Way> {
 }
 
 fn main() -> ExitCode {
-    host::begin();
-    let mut arguments = Arguments::from_args();
-    // Most of the time is spent waiting for programs.
-    arguments.test_threads = arguments.test_threads.or(Some(8));
-    let runner = host::leave().map_err(anyhow::Error::from).and_then(Runner::new);
-    let runner = match runner {
-        Ok(runner) => Some(Arc::new(runner)),
-        Err(_) if arguments.list => None,
-        Err(error) => {
-            eprintln!("{error:#}");
-            return ExitCode::from(3);
-        }
+    let test = |way: Way| -> front::Test {
+        (way.name.clone(), Box::new(move |(_, runner)| check(runner, &way)))
     };
-    let trials = ways().into_iter().map(|way| {
-        let runner = runner.clone();
-        Trial::test(way.name.clone(), move || {
-            let runner = runner.ok_or_else(|| Failed::from("the host was not left"))?;
-            check(&runner, &way).map_err(|error| Failed::from(format!("{error:#}")))
-        })
-    });
-    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+    front::main(Some(8), ways().into_iter().map(test).collect())
 }
 
 fn check(runner: &Runner, way: &Way) -> Result<()> {
