@@ -189,32 +189,28 @@ fn fixtures() -> Vec<Fixture> {
                 _ => Ok(()),
             },
         ),
-        // What is in the way of the guard is there before it: its rule comes second.
         lab(
             "guard that is not in force",
             "address+reject-rules::v4-udp",
             "the guard reject-rules is not in force",
-            |stage, scene| {
-                let first = ["rule", "add", "priority", "0", "lookup", "main"];
-                match stage {
-                    Stage::Alive => scene.lab.inside_host(|| run("ip", &first))?,
-                    _ => Ok(()),
-                }
-            },
+            outranked,
         ),
         lab(
             "guard that is not in force, and a leak expected",
             "packet+reject-rules::v4-udp",
             "the guard reject-rules is not in force",
-            |stage, scene| {
-                let first = ["rule", "add", "priority", "0", "lookup", "main"];
-                match stage {
-                    Stage::Alive => scene.lab.inside_host(|| run("ip", &first))?,
-                    _ => Ok(()),
-                }
-            },
+            outranked,
         ),
     ]
+}
+
+/// A rule that comes before the guard's own.
+fn outranked(stage: Stage, scene: &mut Scene<'_, '_>) -> Result<()> {
+    let first = ["rule", "add", "priority", "0", "lookup", "main"];
+    match stage {
+        Stage::Alive => scene.lab.inside_host(|| run("ip", &first))?,
+        _ => Ok(()),
+    }
 }
 
 fn run(program: &str, words: &[&str]) -> Result<()> {
