@@ -23,7 +23,7 @@ pub use guard::Guard;
 pub use kernel::KernelRange;
 
 pub(crate) use diagnostic::accepted_words;
-pub(crate) use guard::HeldBy;
+pub(crate) use guard::{HeldBy, tried};
 
 use sha2::{Digest, Sha256};
 

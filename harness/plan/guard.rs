@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use super::{Case, Expectation, Hop, Line, Link, Route, Rule, SENTINEL_ETHERTYPE, Step};
-use crate::scenario::{Carries, FileCase, Guard, HeldBy, Outcome, RouteKind, Scenario};
+use crate::scenario::{
+    Carries, Family, FileCase, Guard, HeldBy, Outcome, RouteKind, Scenario, Transport, tried,
+};
 
 /// The table that the guard's rule looks up, and its VRF is.
 const TABLE: u32 = 7_000;
@@ -49,31 +51,19 @@ impl Guarding {
     }
 }
 
-/// Adds to the trials of `written`, the last of `cases`, those under each guard. To a guard the
-/// ordinary transports are alike (in 528 leaking trials it told none apart): in each family it is tried
-/// with the first of them, and with every other transport.
+/// Adds to the trials of `written`, the last of `cases`, those under each guard.
 pub(super) fn guard(scenario: &Scenario, written: &FileCase, cases: &mut Vec<Case>) {
     let Some(held_by) = &written.held_by else { return };
     let line = scenario.line(held_by.span().start);
     let held: Vec<HeldBy> =
         held_by.get_ref().iter().filter_map(|text| HeldBy::parse(text)).collect();
     let name = written.name.get_ref();
-    let mut own: Vec<Case> = Vec::new();
-    for case in cases.iter().filter(|case| case.name == *name) {
-        let alike = |other: &Case| other.family == case.family && other.transport.is_ordinary();
-        if !(case.transport.is_ordinary() && own.iter().any(alike)) {
-            own.push(case.clone());
-        }
-    }
+    let own: Vec<Case> = cases.iter().filter(|case| case.name == *name).cloned().collect();
+    let cell = |case: &Case| (case.family, case.transport);
+    let cells: Vec<(Family, Transport)> = own.iter().map(cell).collect();
     for kind in Guard::ALL {
-        for case in &own {
-            // A link that is not there is there in no family, and what goes wrong below the sockets
-            // goes wrong in both.
-            let alike = kind == Guard::Namespace || case.adversary.is_some();
-            let first = own.first().is_some_and(|first| first.family == case.family);
-            if alike && case.transport.is_ordinary() && !first {
-                continue;
-            }
+        let tried = tried(kind, &cells, scenario.file().adversary.is_some());
+        for case in own.iter().filter(|case| tried.contains(&cell(case))) {
             let holds = held
                 .iter()
                 .any(|held| held.guard == kind && held.concerns(case.family, case.transport));

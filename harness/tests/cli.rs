@@ -135,7 +135,8 @@ fn the_json_document_holds_every_trial() {
     let ids: Vec<&str> = records.iter().map(|record| record["id"].as_str().unwrap()).collect();
     assert_eq!(ids, listed.lines().collect::<Vec<_>>());
     assert_eq!(document["schema"], 1);
-    for record in records {
+    // Without privileges there are no cgroups of ours, and the trials under such a guard are skipped.
+    for record in records.iter().filter(|record| record["verdict"] != "skipped") {
         let outcome = record["observed"]["outcome"].as_str().unwrap();
         let own = record["frames"]
             .as_array()

@@ -6,7 +6,7 @@ use super::{Cells, Checker, span};
 use crate::scenario::attempt::{Case, Outcome, Step};
 use crate::scenario::diagnostic::accepted_words;
 use crate::scenario::file::{Family, Transport};
-use crate::scenario::{Guard, HeldBy};
+use crate::scenario::{Guard, HeldBy, tried};
 
 /// What can come of it where the way out is judged.
 const WAYS_OUT: &[Outcome] =
@@ -89,12 +89,10 @@ impl Checker<'_> {
             let help = "guards are tried with sockets; leave `held_by` out";
             self.fault(held_by.span(), "`held_by` is not for programs", help);
         }
-        let ordinary = cells.transports.iter().position(|transport| transport.is_ordinary());
-        let tried = |(at, transport): &(usize, &Transport)| {
-            !transport.is_ordinary() || Some(*at) == ordinary
-        };
-        let transports: Vec<Transport> =
-            cells.transports.iter().enumerate().filter(tried).map(|(_, t)| *t).collect();
+        let families = cells.families.iter();
+        let all: Vec<(Family, Transport)> =
+            families.flat_map(|f| cells.transports.iter().map(|t| (*f, *t))).collect();
+        let adversary = self.file.adversary.is_some();
         let mut known: Vec<HeldBy> = Vec::new();
         for entry in held_by.get_ref() {
             let Some(held) = HeldBy::parse(entry) else {
@@ -103,20 +101,22 @@ impl Checker<'_> {
                 self.fault(held_by.span(), format!("there is no guard `{entry}`"), help);
                 continue;
             };
-            let cells =
-                || cells.families.iter().flat_map(|f| transports.iter().map(move |t| (f, t)));
-            if !cells().any(|(family, transport)| held.concerns(*family, *transport)) {
-                let help = "accepted: a family, a transport, or both, that the case is tried in";
-                let message = format!("`{entry}` names no part of the case's matrix");
+            let cells = tried(held.guard, &all, adversary);
+            let mut concerned = cells.iter().filter(|(f, t)| held.concerns(*f, *t)).peekable();
+            if concerned.peek().is_none() {
+                let word = |(f, t): &(Family, Transport)| {
+                    format!("`{}-{}:{}`", f.word(), t.word(), held.guard.word())
+                };
+                let words = cells.iter().map(word).collect::<Vec<_>>().join(", ");
+                let help = format!("accepted: {words}, or the family or transport of one alone");
+                let message = format!("under `{entry}` nothing of the case is tried");
                 self.fault(held_by.span(), message, help);
             }
-            let twice = |(family, transport): (&Family, &Transport)| {
-                held.concerns(*family, *transport)
-                    && known
-                        .iter()
-                        .any(|k| k.guard == held.guard && k.concerns(*family, *transport))
+            let said = |(family, transport): &(Family, Transport)| {
+                let same = |k: &&HeldBy| k.guard == held.guard && k.concerns(*family, *transport);
+                known.iter().any(|k| same(&k))
             };
-            if cells().any(twice) {
+            if concerned.any(said) {
                 let message = format!("`{entry}` says again what stands before it");
                 self.fault(held_by.span(), message, "each guard once for each part of the matrix");
             }
