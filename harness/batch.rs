@@ -12,6 +12,8 @@ use crate::plan::Case;
 use crate::probe::{Abilities, kernel_release};
 use crate::trial::{Record, Runner};
 
+/// How many places of the list are at work at once.
+const PLACES: usize = 16;
 /// How many trials that wait for a timer of the kernel's are made at once.
 const WAITING_JOBS: usize = 32;
 
@@ -69,7 +71,7 @@ impl Batch {
         }
     }
 
-    /// Makes the trials of `cases`, `jobs` at once (without it: one for each processor), and hands
+    /// Makes the trials of `cases`, `jobs` at once (without it: two for each processor), and hands
     /// each record with its case's place to `receive`, in the order in which they end. The first
     /// error of `receive` ends the run, and is returned.
     pub fn run(
@@ -81,7 +83,7 @@ impl Batch {
         // Trials that wait for a timer of the kernel's need no processor meanwhile: they run beside
         // the others, on threads of their own.
         let (waiting, others): (Vec<usize>, Vec<usize>) =
-            (0..cases.len()).partition(|at| cases[*at].waits());
+            dealt(cases.len()).into_iter().partition(|at| cases[*at].waits());
         let processors = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         // Half of the time a trial waits for the kernel.
         let jobs = jobs.map_or_else(|| 2 * processors().get(), NonZeroUsize::get);
@@ -105,5 +107,28 @@ impl Batch {
             // Dropped with the first error, so that nobody waits to be heard.
             receiver.into_iter().try_for_each(|(at, record)| receive(at, record))
         })
+    }
+}
+
+/// The order in which `count` trials are begun: those of one scenario ask for the same lock of the
+/// kernel's, some for long (a device that moves keeps the routing lock through an RCU barrier), so
+/// that neighbours of the list are not begun together.
+fn dealt(count: usize) -> Vec<usize> {
+    let rows = count.div_ceil(PLACES).max(1);
+    (0..rows).flat_map(|row| (row..count).step_by(rows)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_trial_is_dealt_once() {
+        for count in [0, 1, 15, 16, 17, 4_084] {
+            let mut dealt = dealt(count);
+            assert!(count <= PLACES || dealt[0].abs_diff(dealt[1]) > 1);
+            dealt.sort_unstable();
+            assert_eq!(dealt, (0..count).collect::<Vec<_>>());
+        }
     }
 }
