@@ -20,6 +20,11 @@ pub use decode::{Flags, Packet, decode};
 pub(crate) use reaper::Reaper;
 pub(crate) use sentinel::Sentinel;
 
+/// After how long a wire that has not carried a sentinel is asked for the first time again.
+const ASK_AGAIN_AFTER: Duration = Duration::from_micros(200);
+/// The longest between two times.
+const ASK_AGAIN_AT_LEAST: Duration = Duration::from_millis(200);
+
 /// How many bytes of each frame are kept.
 const FRAME_BYTES_MAX: usize = 2048;
 /// How many frames of one trial are kept on one link. The others are read and counted.
@@ -165,15 +170,18 @@ impl<'a> Captures<'a> {
     fn round(&mut self, within: Duration) -> Result<Vec<bool>> {
         self.round += 1;
         let (round, deadline) = (self.round, Instant::now() + within);
+        let mut patience = ASK_AGAIN_AFTER;
         loop {
             for at in 0..self.links.len() {
                 if self.seen[at] < round {
                     self.send_sentinel(at, round)?;
                 }
             }
-            // A wire that is up carries the frame before sendto(2) returns. One that is still
-            // rising is asked again; the wait is for an event, and short.
-            let again = Instant::now() + Duration::from_micros(200);
+            // A wire that is up carries the frame before sendto(2) returns, or soon after on a busy machine.
+            // One that is still rising loses it, and is asked again: ever less often, because many trials
+            // that ask 5,000 times a second keep the kernel's threads, and so each other's frames, waiting.
+            let again = Instant::now() + patience;
+            patience = (2 * patience).min(ASK_AGAIN_AT_LEAST);
             while self.seen.iter().any(|seen| *seen < round) {
                 self.read()?;
                 let now = Instant::now();
