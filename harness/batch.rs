@@ -12,8 +12,6 @@ use crate::plan::Case;
 use crate::probe::{Abilities, kernel_release};
 use crate::trial::{Record, Runner};
 
-/// How many places of the list are at work at once.
-const PLACES: usize = 16;
 /// How many trials that wait for a timer of the kernel's are made at once.
 const WAITING_JOBS: usize = 32;
 
@@ -83,7 +81,7 @@ impl Batch {
         // Trials that wait for a timer of the kernel's need no processor meanwhile: they run beside
         // the others, on threads of their own.
         let (waiting, others): (Vec<usize>, Vec<usize>) =
-            dealt(cases.len()).into_iter().partition(|at| cases[*at].waits());
+            (0..cases.len()).partition(|at| cases[*at].waits());
         let processors = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         // Half of the time a trial waits for the kernel.
         let jobs = jobs.map_or_else(|| 2 * processors().get(), NonZeroUsize::get);
@@ -107,28 +105,5 @@ impl Batch {
             // Dropped with the first error, so that nobody waits to be heard.
             receiver.into_iter().try_for_each(|(at, record)| receive(at, record))
         })
-    }
-}
-
-/// The order in which `count` trials are begun: those of one scenario ask for the same lock of the
-/// kernel's, some for long (a device that moves keeps the routing lock through an RCU barrier), so
-/// that neighbours of the list are not begun together.
-fn dealt(count: usize) -> Vec<usize> {
-    let rows = count.div_ceil(PLACES).max(1);
-    (0..rows).flat_map(|row| (row..count).step_by(rows)).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_trial_is_dealt_once() {
-        for count in [0, 1, 15, 16, 17, 4_084] {
-            let mut dealt = dealt(count);
-            assert!(count <= PLACES || dealt[0].abs_diff(dealt[1]) > 1);
-            dealt.sort_unstable();
-            assert_eq!(dealt, (0..count).collect::<Vec<_>>());
-        }
     }
 }
