@@ -102,8 +102,8 @@ impl Checker<'_> {
                 continue;
             };
             let cells = tried(held.guard, &all, adversary);
-            let mut concerned = cells.iter().filter(|(f, t)| held.concerns(*f, *t)).peekable();
-            if concerned.peek().is_none() {
+            let concerned: Vec<_> = cells.iter().filter(|(f, t)| held.concerns(*f, *t)).collect();
+            if concerned.is_empty() {
                 let word = |(f, t): &(Family, Transport)| {
                     format!("`{}-{}:{}`", f.word(), t.word(), held.guard.word())
                 };
@@ -112,11 +112,8 @@ impl Checker<'_> {
                 let message = format!("under `{entry}` nothing of the case is tried");
                 self.fault(held_by.span(), message, help);
             }
-            let said = |(family, transport): &(Family, Transport)| {
-                let same = |k: &&HeldBy| k.guard == held.guard && k.concerns(*family, *transport);
-                known.iter().any(|k| same(&k))
-            };
-            if concerned.any(said) {
+            let mut same = known.iter().filter(|known| known.guard == held.guard);
+            if same.any(|known| concerned.iter().any(|(f, t)| known.concerns(*f, *t))) {
                 let message = format!("`{entry}` says again what stands before it");
                 self.fault(held_by.span(), message, "each guard once for each part of the matrix");
             }
