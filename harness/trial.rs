@@ -338,7 +338,7 @@ impl Trial<'_> {
             true => Phase::Rehearsal,
             false => Phase::Control,
         };
-        arming.alive = self.captures.end_phase(first, SENTINEL_WITHIN)?;
+        arming.phase_ended(&self.captures.end_phase(first, SENTINEL_WITHIN)?);
         if arming.alive.iter().all(|alive| *alive) {
             self.stage(sabotage, Stage::Alive)?;
             for advertisement in &case.advertisements {
@@ -349,7 +349,7 @@ impl Trial<'_> {
                 let token = self.token("untouched");
                 self.unpinned(&token)?;
                 arming.untouched = Some(token);
-                arming.alive = self.captures.end_phase(Phase::Control, SENTINEL_WITHIN)?;
+                arming.phase_ended(&self.captures.end_phase(Phase::Control, SENTINEL_WITHIN)?);
             }
             if let Some(adversary) = &case.adversary {
                 self.lab.admit(adversary)?;
@@ -359,14 +359,14 @@ impl Trial<'_> {
                 let script =
                     Script { rehearsal: true, ..Script::new(ATTEMPT_PORT, &token, case.size) };
                 arming.rehearsal = Some(self.perform(rehearsal, &script)?);
-                arming.alive = self.captures.end_phase(Phase::Control, SENTINEL_WITHIN)?;
+                arming.phase_ended(&self.captures.end_phase(Phase::Control, SENTINEL_WITHIN)?);
             }
             self.control(&mut arming)?;
             if let Some(beside) = &case.surroundings.beside {
                 self.control_beside(beside, &mut arming)?;
             }
             if let Some(guard) = &case.guard {
-                arming.alive = self.captures.end_phase(Phase::Guarded, SENTINEL_WITHIN)?;
+                arming.phase_ended(&self.captures.end_phase(Phase::Guarded, SENTINEL_WITHIN)?);
                 arming.guarded = self.guard(guard)?;
             }
             arming.settled = self.captures.end_phase(Phase::Attempt, SENTINEL_WITHIN)?;

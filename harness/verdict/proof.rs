@@ -12,7 +12,7 @@ use crate::sender::Attempt;
 /// What the arming of the trap showed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Arming {
-    /// For each link, whether its capture saw the first sentinel.
+    /// For each link, whether its capture saw every sentinel before the one behind the control.
     pub alive: Vec<bool>,
     /// For each link, whether it saw the sentinel behind the control.
     pub settled: Vec<bool>,
@@ -32,6 +32,17 @@ pub struct Arming {
     pub beside: Option<Attempt>,
     /// The control's payload.
     pub token: Vec<u8>,
+}
+
+impl Arming {
+    /// Takes down which captures saw the sentinel that has ended a phase: one that missed any was not
+    /// alive, whatever it sees later.
+    pub fn phase_ended(&mut self, seen: &[bool]) {
+        match self.alive.is_empty() {
+            true => self.alive = seen.to_vec(),
+            false => self.alive.iter_mut().zip(seen).for_each(|(alive, seen)| *alive &= seen),
+        }
+    }
 }
 
 /// Proof that the trap is armed. Only [`arm`] makes one.
@@ -226,4 +237,18 @@ fn every(case: &Case, seen: &[bool], complaint: &str) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_capture_that_missed_a_sentinel_stays_dead() {
+        let mut arming = Arming::default();
+        arming.phase_ended(&[true, true, false]);
+        arming.phase_ended(&[true, false, true]);
+        arming.phase_ended(&[true, true, true]);
+        assert_eq!(arming.alive, [true, false, false]);
+    }
 }
