@@ -222,7 +222,10 @@ impl<'a> Sender<'a> {
     pub fn finish(self) -> Attempt {
         for socket in self.sockets {
             let fds = socket.fd.into_iter().chain(socket.listener);
-            fds.for_each(|fd| abort(&fd, socket.transport));
+            for fd in fds {
+                abort(&fd, socket.transport);
+                sys::close(fd);
+            }
         }
         self.attempt
     }
@@ -519,14 +522,15 @@ impl<'a> Sender<'a> {
 
     fn close(&mut self, socket: usize) -> Option<()> {
         let at = self.sockets.get_mut(socket)?;
-        if let Some(fd) = at.fd.take().filter(|_| at.transport.is_stream()) {
-            // A copy of the descriptor in a program that is being started must not put off the end.
-            // With data unread it is close(2) itself that resets the connection.
-            let unread = recv(fd.as_raw_fd(), &mut [0; 1], MsgFlags::MSG_PEEK);
-            if !matches!(unread, Ok(1..)) {
+        if let Some(fd) = at.fd.take() {
+            // Where threads cannot leave descriptors, a copy in a program that is being started must
+            // not put off the end. With data unread it is close(2) itself that resets the connection.
+            let unread = || recv(fd.as_raw_fd(), &mut [0; 1], MsgFlags::MSG_PEEK);
+            if at.transport.is_stream() && !matches!(unread(), Ok(1..)) {
                 // Where it is refused there is no connection, and nothing to end.
                 let _ = shutdown(fd.as_raw_fd(), Shutdown::Both);
             }
+            sys::close(fd);
         }
         self.remark("close()".to_owned());
         Some(())
@@ -535,6 +539,7 @@ impl<'a> Sender<'a> {
     fn close_listener(&mut self, socket: usize) -> Option<()> {
         if let Some(listener) = self.sockets.get_mut(socket)?.listener.take() {
             drop(sys::disconnect(listener.as_fd()));
+            sys::close(listener);
         }
         self.remark("close(), of the listener".to_owned());
         Some(())

@@ -10,6 +10,7 @@ mod xdp;
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::{PoisonError, RwLock};
 
 use nix::sys::socket::{SockaddrLike, SockaddrStorage};
 
@@ -21,9 +22,9 @@ pub(crate) use seccomp::{
 pub(crate) use xdp::Xdp;
 
 /// connect(2) to AF_UNSPEC: ends a connection at once, with a RST where one is due, and a listener
-/// with its connections (tcp_disconnect in net/ipv4/tcp.c). A close(2) alone may be put off: a program
-/// that another thread is starting has a copy of every descriptor of ours, until its exec has closed
-/// it.
+/// with its connections (tcp_disconnect in net/ipv4/tcp.c). Where [`leave_descriptors`] cannot work, a
+/// close(2) alone may be put off: a program that another thread is starting has a copy of every
+/// descriptor of ours, until its exec has closed it.
 pub(crate) fn disconnect(fd: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: all-zero is a valid value of this plain structure.
     let mut nobody: libc::sockaddr = unsafe { zeroed() };
@@ -249,6 +250,9 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Optio
     Ok(Some(received))
 }
 
+/// Held for reading by whoever closes, and for writing by whoever has copies of others' descriptors.
+static COPIES: RwLock<()> = RwLock::new(());
+
 /// Leaves the process's table of descriptors: from here on the calling thread has a table of its own,
 /// with the standard streams alone (close_range(2), Linux 5.9). Tells whether the kernel can. For threads
 /// that start processes: a process has a copy of its starter's table until it is another program's,
@@ -257,9 +261,19 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Optio
 /// The thread must own no descriptor, and take none from another.
 pub(crate) fn leave_descriptors() -> bool {
     const UNSHARE: libc::c_uint = 1 << 1;
+    // The kernel copies as many as fit into a word before it closes those that are to go
+    // (sane_fdtable_size() and dup_fd() in fs/file.c, 6.18).
+    let _copies = COPIES.write().unwrap_or_else(PoisonError::into_inner);
     // SAFETY: the call takes numbers only, and closes descriptors of a table that is made for this
     // thread alone, in which nothing of it is.
     unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, UNSHARE) == 0 }
+}
+
+/// Closes a socket whose port must be free, or whose end be told, once this returns: not while a
+/// thread that leaves its descriptors has a copy of it.
+pub(crate) fn close(socket: OwnedFd) {
+    let _no_copies = COPIES.read().unwrap_or_else(PoisonError::into_inner);
+    drop(socket);
 }
 
 /// A copy of a descriptor of the calling thread's table.
@@ -273,4 +287,34 @@ pub(crate) fn duplicate(descriptor: i32) -> io::Result<OwnedFd> {
 pub(crate) fn own(fd: i32) -> OwnedFd {
     // SAFETY: callers pass only what accept4(2) has just returned to them.
     unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    #[test]
+    fn what_is_closed_has_ended_whoever_leaves_descriptors_meanwhile() {
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let leaver = scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let left = std::thread::spawn(super::leave_descriptors).join();
+                    assert!(matches!(left, Ok(true)), "close_range(2) is refused");
+                }
+            });
+            let ended = (0..20_000).map(|_| {
+                let (ours, mut theirs) = UnixStream::pair()?;
+                theirs.set_nonblocking(true)?;
+                super::close(ours.into());
+                theirs.read(&mut [0])
+            });
+            let late = ended.filter(|end| !matches!(end, Ok(0))).count();
+            done.store(true, Ordering::Relaxed);
+            assert_eq!(late, 0, "sockets that had not ended");
+            leaver.join().expect("descriptors are left");
+        });
+    }
 }
