@@ -93,6 +93,8 @@ pub struct Captures<'a> {
     frames: Vec<Frame>,
     links: &'a [Link],
     sender: Option<OwnedFd>,
+    /// The interface index of each link's near end.
+    indexes: Vec<u32>,
     /// The links whose near ends are in another namespace, and the socket there.
     away: Option<(Vec<usize>, OwnedFd)>,
     nonce: u64,
@@ -133,6 +135,7 @@ impl<'a> Captures<'a> {
             frames: Vec::new(),
             links,
             sender: Some(sender),
+            indexes: lab.indexes(),
             away: None,
             nonce,
             seen: vec![0; links.len()],
@@ -143,11 +146,16 @@ impl<'a> Captures<'a> {
         })
     }
 
-    /// Sends the sentinels of these links from where links are that were taken away.
-    pub(crate) fn follow(&mut self, lab: &Lab, links: &[usize]) -> Result<()> {
-        let sender = lab.inside_drawer(|| sys::packet_socket(0))?;
-        let sender = sender.context("open the socket that sends sentinels of links taken away")?;
-        self.away = Some((links.to_vec(), sender));
+    /// Sends the sentinels of links that were changed or taken away from where they are.
+    pub(crate) fn follow(&mut self, lab: &Lab) -> Result<()> {
+        self.indexes = lab.indexes();
+        let links = lab.away();
+        if !links.is_empty() {
+            let sender = lab.inside_drawer(|| sys::packet_socket(0))?;
+            let sender =
+                sender.context("open the socket that sends sentinels of links taken away")?;
+            self.away = Some((links, sender));
+        }
         Ok(())
     }
 
@@ -210,7 +218,7 @@ impl<'a> Captures<'a> {
             Sentinel { nonce: self.nonce, link: at, round }.frame(link.near_mac, link.far_mac);
         // A link that is down answers ENETDOWN: its capture will not see the sentinel, which is
         // what the round tells.
-        match sys::send_frame(sender.as_fd(), link.index, SENTINEL_ETHERTYPE, &frame) {
+        match sys::send_frame(sender.as_fd(), self.indexes[at], SENTINEL_ETHERTYPE, &frame) {
             Err(error)
                 if [Some(libc::ENETDOWN), Some(libc::ENXIO), Some(libc::ENOBUFS)]
                     .contains(&error.raw_os_error()) =>

@@ -257,6 +257,16 @@ impl Lab {
         space.netlink.create(&self.runtime, message, &what)
     }
 
+    /// The places of the links whose near ends were taken away for good.
+    pub(crate) fn away(&self) -> Vec<usize> {
+        self.away.borrow().clone()
+    }
+
+    /// The interface index that each link's near end has now, wherever it is.
+    pub(crate) fn indexes(&self) -> Vec<u32> {
+        self.devices.borrow().iter().map(|(_, index)| *index).collect()
+    }
+
     /// Does something in the namespace of the near end of the link at place `at`.
     fn near<T>(&self, at: usize, action: impl FnOnce(&Space) -> T) -> Result<T> {
         match self.away.borrow().contains(&at) {
@@ -314,9 +324,9 @@ impl Lab {
 
     /// How many frames each link's near end has transmitted since it was made.
     pub fn transmitted(&self) -> Result<Vec<u64>> {
-        let ask = |(at, link): (usize, &Link)| {
-            let what = format!("read the counters of {}", link.name);
-            let message = LinkUnspec::new_with_index(link.index).build();
+        let ask = |(at, index): (usize, u32)| {
+            let what = format!("read the counters of {}", self.case.links[at].name);
+            let message = LinkUnspec::new_with_index(index).build();
             let from =
                 |space: &Space| space.netlink.get(&self.runtime, Message::GetLink(message), &what);
             let answer = self.near(at, from)??;
@@ -329,7 +339,7 @@ impl Lab {
             });
             stats.ok_or_else(|| anyhow!("{what}: the kernel gave none"))
         };
-        self.case.links.iter().enumerate().map(ask).collect()
+        self.indexes().into_iter().enumerate().map(ask).collect()
     }
 
     /// Runs `action` on this thread, inside the namespace of links that were taken away.

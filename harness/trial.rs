@@ -138,9 +138,7 @@ impl Runner {
             hold_to(cpu)?;
             let mut lab = Lab::build(self.left, case, &self.baseline)?;
             let mut captures = Captures::open(&lab, &case.links, nonce, &self.reaper)?;
-            if let Some(guard) = case.guard.as_ref().filter(|guard| guard.apart) {
-                captures.follow(&lab, &guard.away)?;
-            }
+            captures.follow(&lab)?;
             if let Some(at) = sabotage.at {
                 let captures = &mut captures;
                 at(Stage::Built, &mut Scene { case, lab: &lab, captures, token: &[] })?;
@@ -248,6 +246,7 @@ impl Trial<'_> {
         };
         self.stage(sabotage, Stage::Attempted)?;
         evidence.revived = self.lab.revive()?;
+        self.captures.follow(self.lab)?;
         if strange {
             self.await_joined(&before)?;
         }
@@ -423,9 +422,7 @@ impl Trial<'_> {
     fn guard(&mut self, guard: &Guarding) -> Result<Vec<Attempt>> {
         let cgroup = self.ground.as_ref().and_then(|ground| ground.cgroup.as_ref());
         self.lab.guard(guard, cgroup.map(AsFd::as_fd))?;
-        if !guard.apart && !guard.away.is_empty() {
-            self.captures.follow(self.lab, &guard.away)?;
-        }
+        self.captures.follow(self.lab)?;
         let token = self.token("guarded");
         let decoys = self.case.links.iter().zip(&self.case.intended).filter(|(_, is)| !**is);
         let gateways: Vec<IpAddr> = decoys.map(|(link, _)| link.gateway).collect();

@@ -47,13 +47,18 @@ impl Lab {
         Ok(())
     }
 
-    /// Takes the near end of the link at place `at` to a namespace of its own for good. There it has
-    /// no address and no route, and is up, so that its wire can still carry sentinels.
+    /// Takes the near end of the link at place `at` to a namespace of its own for good.
     pub(super) fn take_away(&self, at: usize) -> Result<()> {
+        self.with_drawer(|drawer| self.carry(at, &self.host, drawer, None))??;
+        self.leave_away(at)
+    }
+
+    /// Leaves the near end of a link where it was moved to. There it has no address and no route, and is
+    /// up, so that its wire can still carry sentinels.
+    fn leave_away(&self, at: usize) -> Result<()> {
         let silent = self.case.settled() == Family::V6;
+        let link = self.link_now(at);
         self.with_drawer(|drawer| -> Result<()> {
-            self.carry(at, &self.host, drawer, None)?;
-            let link = self.link_now(at);
             drawer.up(&self.runtime, link.index, &link.name, silent)?;
             self.await_carrier_in(drawer, at, true)
         })??;
@@ -118,57 +123,19 @@ impl Lab {
         Ok(done)
     }
 
-    /// Gives every device the index and the name back that it had.
-    fn restore_devices(&self) -> Result<()> {
-        for (at, link) in self.case.links.iter().enumerate() {
-            if self.link_now(at).index != link.index {
-                self.with_drawer(|drawer| self.carry(at, &self.host, drawer, Some(link.index)))??;
-                self.states.borrow_mut()[at] = LinkState::Gone;
-            }
-        }
-        let renamed = |at: &usize| self.link_now(*at).name != self.case.links[*at].name;
-        let renamed: Vec<usize> = (0..self.case.links.len()).filter(renamed).collect();
-        // Names may have been swapped: first to ones that nobody has.
-        for give_back in [false, true] {
-            for at in &renamed {
-                let (link, now) = (&self.case.links[*at], self.link_now(*at));
-                let name = if give_back { link.name.clone() } else { format!("airtight-{at}") };
-                let gone = self.states.borrow()[*at] == LinkState::Gone;
-                let what = format!("give {} its name back", link.name);
-                let rename = |space: &Space| -> Result<()> {
-                    let change = |message: LinkMessageBuilder<LinkUnspec>| {
-                        let message = Message::SetLink(message.build());
-                        space.netlink.change(&self.runtime, message, &what)
-                    };
-                    // Many kernels rename no device that is up.
-                    change(LinkUnspec::new_with_index(now.index).down())?;
-                    change(LinkUnspec::new_with_index(now.index).name(name.clone()))
-                };
-                if gone {
-                    self.with_drawer(rename)??;
-                } else {
-                    rename(&self.host)?;
-                    let state = self.states.borrow()[*at];
-                    if state == LinkState::Unplugged {
-                        self.gateways[*at].up(&self.runtime, link.index, &link.name, false)?;
-                    }
-                    self.states.borrow_mut()[*at] = LinkState::Down;
-                }
-                self.devices.borrow_mut()[*at].0 = name;
-            }
-        }
-        Ok(())
-    }
-
-    /// Brings every link that was taken away back, without its addresses and routes: so that wires
-    /// can be drained.
+    /// Brings every link up again that was taken from the host, without its addresses and routes, so that
+    /// wires can be drained. One that was moved stays where it is: moving a device holds up whoever else
+    /// has a request for the kernel's routing, for some 10 ms (6.18). Its name and its index are whatever
+    /// they were made.
     pub fn revive(&self) -> Result<Vec<String>> {
         let mut revived = Vec::new();
-        self.restore_devices()?;
         for (at, link) in self.case.links.iter().enumerate() {
             let state = self.states.borrow()[at];
             if !matches!(state, LinkState::Whole | LinkState::Bare) {
-                self.revive_one(at, state)?;
+                match state {
+                    LinkState::Gone => self.leave_away(at)?,
+                    _ => self.revive_one(at, state)?,
+                }
                 revived.push(link.name.clone());
                 self.states.borrow_mut()[at] = LinkState::Bare;
             }

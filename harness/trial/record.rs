@@ -232,7 +232,7 @@ pub(super) struct Evidence {
     pub(super) others: BTreeMap<String, u64>,
     /// What the attempt has come to without the guard.
     pub(super) unguarded: Option<String>,
-    /// The links that had to be brought back so that their wires could be drained.
+    /// The links that had to be brought up again so that their wires could be drained.
     pub(super) revived: Vec<String>,
     /// What was waited for.
     pub(super) waits: Vec<Wait>,
@@ -252,7 +252,7 @@ impl Record {
             revived,
             waits,
         } = evidence;
-        let back = |link| format!("{link} is brought back, so that its wire can be drained");
+        let back = |link| format!("{link} is brought up again, so that its wire can be drained");
         attempt.calls.extend(revived.iter().map(|link| Call::remark(back(link))));
         let pending = closing.pending.iter().map(|(_, what)| what.clone()).collect();
         let seen = |list: &[bool], at: usize| list.get(at).copied().unwrap_or(false);
