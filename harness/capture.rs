@@ -151,9 +151,12 @@ impl<'a> Captures<'a> {
         self.indexes = lab.indexes();
         let links = lab.away();
         if !links.is_empty() {
-            let sender = lab.inside_drawer(|| sys::packet_socket(0))?;
-            let sender =
-                sender.context("open the socket that sends sentinels of links taken away")?;
+            let sender = match self.away.take() {
+                Some((_, sender)) => sender,
+                None => lab
+                    .inside_drawer(|| sys::packet_socket(0))?
+                    .context("open the socket that sends sentinels of links taken away")?,
+            };
             self.away = Some((links, sender));
         }
         Ok(())

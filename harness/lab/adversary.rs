@@ -57,7 +57,7 @@ impl Lab {
             return Ok(());
         }
         for LinkMessage { header, attributes, .. } in self.devices()? {
-            let linked = self.case.links.iter().any(|link| link.index == header.index);
+            let linked = self.indexes().contains(&header.index);
             // What needs no deleting (tunl0 and its like) cannot be deleted either.
             if linked || header.index == LOOPBACK || !stacked(&attributes) {
                 continue;
@@ -88,7 +88,7 @@ impl Lab {
         }
         let others = self.devices()?.into_iter().filter_map(|device| {
             let LinkMessage { header, attributes, .. } = device;
-            let known = self.case.links.iter().any(|link| link.index == header.index);
+            let known = self.indexes().contains(&header.index);
             if known || header.index == LOOPBACK || stacked(&attributes) {
                 return None;
             }
