@@ -168,23 +168,32 @@ impl<'a> Captures<'a> {
     /// Where it was seen the link enters the phase `next`.
     pub fn end_phase(&mut self, next: Phase, within: Duration) -> Result<Vec<bool>> {
         self.next = Some(next);
-        self.round(within)
+        self.round(within, |_| true)
     }
 
     /// A round within a phase: when it returns true, everything that the host has sent before has
     /// been read.
     pub fn barrier(&mut self, within: Duration) -> Result<bool> {
         self.next = None;
-        Ok(self.round(within)?.into_iter().all(|seen| seen))
+        Ok(self.round(within, |_| true)?.into_iter().all(|seen| seen))
     }
 
-    fn round(&mut self, within: Duration) -> Result<Vec<bool>> {
+    /// The same on the wires at places `wires` alone, and true at once where there is none.
+    pub(crate) fn barrier_of(&mut self, wires: &[usize], within: Duration) -> Result<bool> {
+        self.next = None;
+        let seen = self.round(within, |at| wires.contains(&at))?;
+        Ok(wires.iter().all(|at| seen.get(*at) == Some(&true)))
+    }
+
+    fn round(&mut self, within: Duration, asked: impl Fn(usize) -> bool) -> Result<Vec<bool>> {
         self.round += 1;
         let (round, deadline) = (self.round, Instant::now() + within);
+        let waits = |seen: &[u32], at: usize| asked(at) && seen[at] < round;
+        let any = |seen: &[u32]| (0..seen.len()).any(|at| waits(seen, at));
         let mut patience = ASK_AGAIN_AFTER;
         loop {
             for at in 0..self.links.len() {
-                if self.seen[at] < round {
+                if waits(&self.seen, at) {
                     self.send_sentinel(at, round)?;
                 }
             }
@@ -193,18 +202,17 @@ impl<'a> Captures<'a> {
             // that ask 5,000 times a second keep the kernel's threads, and so each other's frames, waiting.
             let again = Instant::now() + patience;
             patience = (2 * patience).min(ASK_AGAIN_AT_LEAST);
-            while self.seen.iter().any(|seen| *seen < round) {
+            while any(&self.seen) {
                 self.read()?;
                 let now = Instant::now();
                 if now >= again || now >= deadline {
                     break;
                 }
-                if self.seen.iter().any(|seen| *seen < round) {
+                if any(&self.seen) {
                     self.poll(again.saturating_duration_since(now))?;
                 }
             }
-            let all = self.seen.iter().all(|seen| *seen >= round);
-            if all || Instant::now() >= deadline {
+            if !any(&self.seen) || Instant::now() >= deadline {
                 return Ok(self.seen.iter().map(|seen| *seen >= round).collect());
             }
         }

@@ -7,7 +7,6 @@ mod reception;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::time::Duration;
 
 use etherparse::PacketBuilder;
 use nix::errno::Errno;
@@ -94,9 +93,6 @@ pub struct Recipe<'a> {
     pub lenient: bool,
     /// The links, for whole frames: the first of them gives the source address.
     pub links: &'a [Link],
-    /// How long a connection may take. The wires are synchronous: an answer that is not there at
-    /// once comes with a retransmission, after 1 s, or not at all.
-    pub connect_within: Duration,
 }
 
 /// A socket, and what was told to it for the packets that it will send.
@@ -128,6 +124,8 @@ pub struct Sender<'a> {
     tried_before: bool,
     /// Whether calls are made without privileges.
     unprivileged: bool,
+    /// The socket whose connection has no answer yet.
+    under_way: Option<usize>,
 }
 
 impl<'a> Sender<'a> {
@@ -145,6 +143,7 @@ impl<'a> Sender<'a> {
             attempt: Attempt::default(),
             tried_before: false,
             unprivileged: false,
+            under_way: None,
         }
     }
 
@@ -391,28 +390,45 @@ impl<'a> Sender<'a> {
         let shown = SocketAddr::new(to, self.port(transport));
         let address = self.sockaddr(scope, to, shown.port());
         let connected = match self.fd(socket).and_then(|fd| connect(fd.as_raw_fd(), &address)) {
-            Err(Errno::EINPROGRESS) => self.answered(socket),
-            other => other.map(|()| true),
+            Err(Errno::EINPROGRESS) => {
+                self.attempt.tried = true;
+                self.under_way = Some(socket);
+                Ok(())
+            }
+            other => other,
         };
-        let stands = self.note(format!("connect({shown})"), connected)?;
+        self.note(format!("connect({shown})"), connected)?;
         self.sockets.get_mut(socket)?.connected = Some(shown);
-        if !stands {
-            self.remark(format!("poll: no answer within {:?}", self.recipe.connect_within));
-        }
         Some(())
     }
 
-    /// What became of a connection under way: whether it stands, is refused, or has no answer yet.
-    fn answered(&mut self, socket: usize) -> Result<bool, Errno> {
-        self.attempt.tried = true;
-        let within = PollTimeout::try_from(self.recipe.connect_within).unwrap_or(PollTimeout::MAX);
+    /// Whether the last call has opened a connection that has no answer yet. A refusal that has come is
+    /// that call's.
+    pub fn awaits_answer(&mut self) -> bool {
+        let Some(socket) = self.under_way else { return false };
+        let Some(answer) = self.outcome(socket).transpose() else { return true };
+        self.under_way = None;
+        if let (Err(errno), Some(call)) = (answer, self.attempt.calls.last_mut()) {
+            call.errno = Some(crate::errno::name(errno as i32));
+        }
+        false
+    }
+
+    /// Leaves a connection without an answer as it is.
+    pub fn give_up(&mut self) {
+        self.under_way = None;
+        self.remark("no answer, and every wire is quiet".to_owned());
+    }
+
+    /// What became of a connection, as soon as that is known.
+    fn outcome(&self, socket: usize) -> Result<Option<()>, Errno> {
         let fd = self.fd(socket)?;
         let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLOUT)];
-        if poll(&mut fds, within)? == 0 {
-            return Ok(false);
+        if poll(&mut fds, PollTimeout::ZERO)? == 0 {
+            return Ok(None);
         }
         match getsockopt(fd, sockopt::SocketError)? {
-            0 => Ok(true),
+            0 => Ok(Some(())),
             errno => Err(Errno::from_raw(errno)),
         }
     }

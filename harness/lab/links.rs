@@ -66,6 +66,16 @@ impl Lab {
         Ok(())
     }
 
+    /// The places of the links that are up, with the devices that they had from the start.
+    pub(crate) fn carrying(&self) -> Vec<usize> {
+        let (states, devices) = (self.states.borrow(), self.devices.borrow());
+        let up = |at: &usize| {
+            matches!(states[*at], LinkState::Whole | LinkState::Bare)
+                && devices[*at].1 == self.case.links[*at].index
+        };
+        (0..self.case.links.len()).filter(up).collect()
+    }
+
     /// Gives the device of the link at place `at` another name.
     pub fn rename(&self, at: usize, name: &str) -> Result<()> {
         let link = self.link_now(at);

@@ -37,9 +37,9 @@ const COMMON: &[(&str, &str)] = &[
     ("ipv4/igmp_qrv", "1"),
 ];
 
-/// Without IPv6 there is no neighbour discovery to disturb an IPv4 wire.
-const V4: &[(&str, &str)] =
-    &[("ipv6/conf/all/disable_ipv6", "1"), ("ipv6/conf/default/disable_ipv6", "1")];
+/// Without IPv6 there is no neighbour discovery to disturb an IPv4 wire. `all` would be lo's alone, which
+/// has no wire, and takes the routing lock (addrconf_disable_ipv6).
+const V4: &[(&str, &str)] = &[("ipv6/conf/default/disable_ipv6", "1")];
 
 /// No link-local addresses, no duplicate address detection, no router solicitations: silence.
 const V6: &[(&str, &str)] = &[

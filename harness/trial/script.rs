@@ -12,11 +12,13 @@ use super::{SENTINEL_WITHIN, Trial};
 use crate::capture::Flags;
 use crate::peer::{Peer, Segment};
 use crate::plan::{Approach, Role, Step};
-use crate::scenario::{FrameKind, Namespace, Neighbours, Transport};
+use crate::scenario::{FrameKind, Namespace, Transport};
 use crate::sender::{Attempt, Recipe, Sender};
 
-/// How long a connection may take where its answer comes at once, or not at all.
-const CONNECT_WITHIN: Duration = Duration::from_millis(200);
+/// How many rounds of sentinels go by before a connection that has no answer is taken to have none. A
+/// processor takes the frames of all wires in turn, so that each round is one leg of the way: the question
+/// for a neighbour and its answer, the SYN and its answer, and as many again for what takes a detour.
+const ROUNDS: usize = 8;
 /// The longest wait for a frame that a timer or a workqueue of the kernel's sends: the first
 /// retransmission of a SYN comes after 1 s, the second 2 s later (RFC 6298).
 pub(super) const AWAIT_WITHIN: Duration = Duration::from_millis(2_500);
@@ -63,7 +65,6 @@ impl Trial<'_> {
                 _ => None,
             })
             .collect();
-        let silent = case.neighbours == Neighbours::Unanswered || !self.owned(steps);
         let recipe = Recipe {
             family: case.family,
             port: script.port,
@@ -73,7 +74,6 @@ impl Trial<'_> {
             // A guard may stop any call of a script.
             lenient: case.role != Role::Script || case.guard.is_some(),
             links: &case.links,
-            connect_within: if silent { Duration::ZERO } else { CONNECT_WITHIN },
         };
         let mut sender = Sender::new(recipe, steps);
         let mut talks = Peers::new();
@@ -105,6 +105,8 @@ impl Trial<'_> {
                         true => self.lab.inside_drawer(|| sender.step(call))?,
                         false => self.lab.inside_host(|| sender.step(call))?,
                     };
+                    self.await_answer(&mut sender)?;
+                    let made = made && !sender.refused();
                     ensure!(made || sender.refused(), "a step was not made: {call:?}");
                     if matches!(call, Step::Join { .. }) {
                         joined.append(&mut self.lab.memberships()?);
@@ -139,14 +141,21 @@ impl Trial<'_> {
         Ok(attempt)
     }
 
-    /// Whether a gateway owns every address that is connected to.
-    fn owned(&self, steps: &[Step]) -> bool {
-        steps.iter().all(|step| match step {
-            Step::Connect { to, .. } => {
-                self.case.owned.contains(to) || self.case.links.iter().any(|l| l.gateway == *to)
+    /// Waits for the answer to a connection that is under way: until it has come, or nothing that has been
+    /// sent for it is under way any more. What is retransmitted later is others' to wait for.
+    fn await_answer(&mut self, sender: &mut Sender<'_>) -> Result<()> {
+        let wires = self.lab.carrying();
+        for _ in 0..ROUNDS {
+            if !sender.awaits_answer() {
+                return Ok(());
             }
-            _ => true,
-        })
+            let quiet = self.captures.barrier_of(&wires, SENTINEL_WITHIN)?;
+            ensure!(quiet, "a wire carries no sentinel");
+        }
+        if sender.awaits_answer() {
+            sender.give_up();
+        }
+        Ok(())
     }
 
     fn wait(&mut self, link: usize, awaited: &mut usize, sender: &mut Sender<'_>) -> Result<()> {
