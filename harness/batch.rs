@@ -85,8 +85,15 @@ impl Batch {
         let processors = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         // Half of the time a trial waits for the kernel.
         let jobs = jobs.map_or_else(|| 2 * processors().get(), NonZeroUsize::get);
-        let queues = [(waiting.len().min(WAITING_JOBS), waiting), (jobs.min(others.len()), others)]
-            .map(|(jobs, queue)| (jobs, queue, AtomicUsize::new(0)));
+        // A program's trial waits for the program most of the time: one goes on beside the others.
+        let (programs, others): (Vec<usize>, Vec<usize>) =
+            others.into_iter().partition(|at| cases[*at].runs_program());
+        let beside = if others.is_empty() { jobs } else { 1 };
+        let queues = [(WAITING_JOBS, waiting), (beside, programs), (jobs, others)].map(
+            |(jobs, queue): (usize, Vec<usize>)| {
+                (jobs.min(queue.len()), queue, AtomicUsize::new(0))
+            },
+        );
         let (sender, receiver) = mpsc::sync_channel(4 * jobs);
         std::thread::scope(|scope| {
             for (jobs, queue, next) in &queues {

@@ -54,7 +54,8 @@ pub struct Runner {
     baseline: Baseline,
     reaper: Reaper,
     nonces: AtomicU64,
-    processors: Processors,
+    cpus: Vec<usize>,
+    next_cpu: AtomicUsize,
     unguarded: Unguarded,
 }
 
@@ -62,7 +63,7 @@ impl Runner {
     /// Prepares for trials. Errors say what this machine refuses.
     pub fn new(left: Left) -> Result<Runner> {
         let allowed = sched_getaffinity(Pid::from_raw(0)).context("read the allowed processors")?;
-        let allowed = (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false));
+        let cpus = (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false));
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut hasher = DefaultHasher::new();
         (now.as_nanos(), std::process::id()).hash(&mut hasher);
@@ -71,7 +72,8 @@ impl Runner {
             baseline: Baseline::read(left).context("read the settings of a fresh namespace")?,
             reaper: Reaper::start(),
             nonces: AtomicU64::new(hasher.finish()),
-            processors: Processors(allowed.map(|cpu| (cpu, AtomicUsize::new(0))).collect()),
+            cpus: cpus.collect(),
+            next_cpu: AtomicUsize::new(0),
             unguarded: Unguarded::default(),
         })
     }
@@ -91,8 +93,8 @@ impl Runner {
             Err(error) => return Record::failed(case, &error),
         };
         let nonce = self.nonces.fetch_add(2, Ordering::Relaxed) & !1;
-        let processor = self.processors.take();
-        let cpu = processor.as_ref().map(|taken| taken.cpu);
+        let turn = self.next_cpu.fetch_add(1, Ordering::Relaxed);
+        let cpu = self.cpus.get(turn % self.cpus.len().max(1)).copied();
         let mut record = std::thread::scope(|scope| {
             let builder = std::thread::Builder::new().name("trial".to_owned());
             let body = || self.on_own_thread(case, nonce, cpu, sabotage, ground);
@@ -159,31 +161,6 @@ impl Runner {
             .run(sabotage)
         };
         trial().unwrap_or_else(|error| Record::failed(case, &error))
-    }
-}
-
-/// The processors that trials may use, each with how many are held to it.
-struct Processors(Vec<(usize, AtomicUsize)>);
-
-/// A trial's place on a processor, until it is dropped.
-struct Taken<'a> {
-    cpu: usize,
-    trials: &'a AtomicUsize,
-}
-
-impl Processors {
-    /// A place on the processor that has the fewest trials. `None` where there is no processor.
-    fn take(&self) -> Option<Taken<'_>> {
-        let (cpu, trials) =
-            self.0.iter().min_by_key(|(_, trials)| trials.load(Ordering::Relaxed))?;
-        trials.fetch_add(1, Ordering::Relaxed);
-        Some(Taken { cpu: *cpu, trials })
-    }
-}
-
-impl Drop for Taken<'_> {
-    fn drop(&mut self) {
-        self.trials.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -354,12 +354,8 @@ fn deciding(record: &Record) -> Vec<&FrameRecord> {
     if !matches!(outcome, Some(Outcome::Contained | Outcome::Delivered)) {
         return Vec::new();
     }
-    let attempt = |frame: &&FrameRecord| {
-        frame.role == "frame"
-            && ["attempt", "drained"].contains(&frame.phase.as_str())
-            && record.intended.contains(&frame.link)
-    };
-    record.frames.iter().filter(attempt).collect()
+    let intended = |frame: &&FrameRecord| frame.judged() && record.intended.contains(&frame.link);
+    record.frames.iter().filter(intended).collect()
 }
 
 #[cfg(test)]

@@ -177,8 +177,11 @@ pub fn failure(record: &Record, rerun: &str, style: Style) -> String {
         .collect();
     let across = counts.iter().map(|(_, _, count)| width(count)).max().unwrap_or(0);
     for (link, frames, count) in &counts {
-        let mut lines: Vec<String> =
-            frames.iter().take(FRAMES_SHOWN).map(|frame| shown(frame, start)).collect();
+        let listed = |frame: &&FrameRecord| {
+            let rehearsal = if frame.phase == "rehearsal" { ", in the rehearsal" } else { "" };
+            shown(frame, start) + rehearsal
+        };
+        let mut lines: Vec<String> = frames.iter().take(FRAMES_SHOWN).map(listed).collect();
         if frames.len() > FRAMES_SHOWN {
             lines.push(format!("... and {} more", frames.len() - FRAMES_SHOWN));
         }
@@ -210,12 +213,9 @@ pub fn failure(record: &Record, rerun: &str, style: Style) -> String {
     text + &format!("  {}\n  rerun: {}\n", controls(record), safe(rerun))
 }
 
-/// The frames of a link that the attempt can have to do with.
+/// The frames of a link that the verdict is about.
 fn window<'a>(record: &'a Record, link: &str) -> Vec<&'a FrameRecord> {
-    let ours = |f: &&FrameRecord| {
-        f.link == link && f.role != "sentinel" && ["attempt", "drained"].contains(&f.phase.as_str())
-    };
-    record.frames.iter().filter(ours).collect()
+    record.frames.iter().filter(|frame| frame.link == link && frame.judged()).collect()
 }
 
 /// How many frames a link's capture counted and the record has not: without them, "0 frames"
@@ -495,6 +495,19 @@ scenarios/basics/sample.toml:40: expected contained, got leaked through uplink
         assert_eq!(failure(&record(), rerun, Style { colour: false }), expected);
         let text = failure(&record(), "airtight run sample.toml", Style { colour: false });
         assert!(text.contains("\n  basics/sample::device::v4-udp (deviates)\n"), "{text}");
+    }
+
+    #[test]
+    fn a_leak_of_the_rehearsal_is_listed() {
+        let mut record = record();
+        record.frames[1].phase = "rehearsal".to_owned();
+        let text = failure(&record, "", Style { colour: false });
+        let line =
+            "uplink   1 frame   +0.4 ms  UDP 192.0.2.17:40922 > 203.0.113.9:7, in the rehearsal";
+        assert!(text.contains(line), "{text}");
+        record.frames[1].role = "frame".to_owned();
+        let text = failure(&record, "", Style { colour: false });
+        assert!(text.contains("uplink   0 frames"), "{text}");
     }
 
     #[test]

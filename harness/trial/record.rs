@@ -196,6 +196,15 @@ pub struct FrameRecord {
     pub bytes: Vec<u8>,
 }
 
+impl FrameRecord {
+    /// Whether the verdict is about it: no sentinel, and sent in the attempt or behind it, or a leak of
+    /// the rehearsal, which is one like any other.
+    pub fn judged(&self) -> bool {
+        let attempt = ["attempt", "drained"].contains(&self.phase.as_str());
+        self.role == "leak" || (attempt && self.role != "sentinel")
+    }
+}
+
 /// Bytes as a string of hexadecimal digits.
 mod hexadecimal {
     use serde::de::{Deserialize, Deserializer, Error};

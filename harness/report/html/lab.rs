@@ -44,16 +44,11 @@ struct Lane {
     arrives: bool,
 }
 
-/// Whether a frame is the attempt's (or of what followed it), not a sentinel nor the control's.
-pub(super) fn of_attempt(frame: &FrameRecord) -> bool {
-    frame.role != "sentinel" && ["attempt", "drained"].contains(&frame.phase.as_str())
-}
-
 /// The drawing of this record's laboratory.
 pub(super) fn drawing(record: &Record) -> Drawing {
     let lane = |(at, link): (usize, &String)| {
         let frames = || record.frames.iter().filter(|frame| frame.link == *link);
-        let attempt: Vec<&FrameRecord> = frames().filter(|frame| of_attempt(frame)).collect();
+        let attempt: Vec<&FrameRecord> = frames().filter(|frame| frame.judged()).collect();
         let control = frames().filter(|f| f.phase == "control" && f.role != "sentinel").count();
         let reached = record.controls.unpinned.contains(link);
         let intended = record.intended.contains(link);
