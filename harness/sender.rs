@@ -7,6 +7,7 @@ mod reception;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
 
 use etherparse::PacketBuilder;
 use nix::errno::Errno;
@@ -402,11 +403,11 @@ impl<'a> Sender<'a> {
         Some(())
     }
 
-    /// Whether the last call has opened a connection that has no answer yet. A refusal that has come is
-    /// that call's.
-    pub fn awaits_answer(&mut self) -> bool {
+    /// Whether the last call has opened a connection that has no answer `within` this time. A refusal that
+    /// has come is that call's.
+    pub fn awaits_answer(&mut self, within: Duration) -> bool {
         let Some(socket) = self.under_way else { return false };
-        let Some(answer) = self.outcome(socket).transpose() else { return true };
+        let Some(answer) = self.outcome(socket, within).transpose() else { return true };
         self.under_way = None;
         if let (Err(errno), Some(call)) = (answer, self.attempt.calls.last_mut()) {
             call.errno = Some(crate::errno::name(errno as i32));
@@ -414,17 +415,18 @@ impl<'a> Sender<'a> {
         false
     }
 
-    /// Leaves a connection without an answer as it is.
-    pub fn give_up(&mut self) {
+    /// Leaves a connection without an answer as it is, and notes `why`.
+    pub fn give_up(&mut self, why: String) {
         self.under_way = None;
-        self.remark("no answer, and every wire is quiet".to_owned());
+        self.remark(why);
     }
 
-    /// What became of a connection, as soon as that is known.
-    fn outcome(&self, socket: usize) -> Result<Option<()>, Errno> {
+    /// What has become of a connection, as soon as that is known, and `within` this time.
+    fn outcome(&self, socket: usize, within: Duration) -> Result<Option<()>, Errno> {
+        let within = PollTimeout::try_from(within).unwrap_or(PollTimeout::MAX);
         let fd = self.fd(socket)?;
         let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLOUT)];
-        if poll(&mut fds, PollTimeout::ZERO)? == 0 {
+        if poll(&mut fds, within)? == 0 {
             return Ok(None);
         }
         match getsockopt(fd, sockopt::SocketError)? {

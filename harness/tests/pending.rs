@@ -25,6 +25,10 @@ use nix::sys::socket::{
 
 const TRAP: &str = include_str!("../../fixtures/trap.toml");
 const DEVICE: &str = "pin    = { device = \"chassis\" }\nexpect = \"contained\"";
+const LINKS: &str = "links    = [\"chassis\", \"uplink\"]";
+/// The second SYN-ACK is held back until the bucket has filled again, some 50 ms.
+const SHAPED: &str = "links = [\"chassis\", \"uplink\"]\nneeds = [\"program:tc\"]\nlines = [{ at = \"chassis\", run = \
+                      \"tc qdisc add dev chassis root tbf rate 8kbit burst 100 latency 1s\" }]";
 const GROUP: Ipv4Addr = Ipv4Addr::new(233, 252, 0, 9);
 
 fn main() -> ExitCode {
@@ -52,6 +56,9 @@ fn fixtures() -> Vec<Fixture> {
     // The report is a frame like any other.
     let leaves = "pin = { device = \"chassis\" }\nexpect = \"contained\"\nsteps = [{ join = { group = \
                   \"{group}\", by = \"chassis\" } }, { await = \"chassis\" }]";
+    let connects = "pin = { device = \"chassis\" }\nexpect = \"contained\"\nsteps = [{ connect = \"{target}\" }, \
+                    { open = \"tcp\", on = \"b\" }, { on = \"b\", pin = { device = \"chassis\" } }, \
+                    { on = \"b\", connect = \"{target}\" }]";
     vec![
         sender("connection that is reset", reset, Conforms, ""),
         sender("connection that stands", stands, Inconclusive, "it is in ESTABLISHED"),
@@ -87,6 +94,11 @@ fn fixtures() -> Vec<Fixture> {
             Deviates,
             "got leaked through uplink",
         ),
+        Fixture {
+            edits: vec![(LINKS, SHAPED.to_owned()), (DEVICE, connects.to_owned())],
+            also: answered,
+            ..fixture("answer that is held back", TRAP, "device::v4-tcp", Conforms, "")
+        },
         script("request whose listener is closed", "device::v4-tcp", listens, Conforms, ""),
         Fixture {
             also: waits,
@@ -105,6 +117,13 @@ fn fixtures() -> Vec<Fixture> {
 fn named(record: &Record) -> Result<()> {
     let named = record.pending.contains(&record.reason);
     ensure!(named == (record.verdict == Inconclusive), "{:?}", record.pending);
+    Ok(())
+}
+
+fn answered(record: &Record) -> Result<()> {
+    let connects = record.calls.iter().filter(|call| call.call.starts_with("connect(")).count();
+    ensure!(connects == 2, "{:?}", record.calls);
+    ensure!(!record.calls.iter().any(|call| call.remark), "{:?}", record.calls);
     Ok(())
 }
 
