@@ -27,6 +27,22 @@ impl fmt::Display for CannotPrepare {
 
 impl std::error::Error for CannotPrepare {}
 
+/// Places of cases, taken one after the other by whichever thread comes.
+struct Queue {
+    places: Vec<usize>,
+    next: AtomicUsize,
+}
+
+impl Queue {
+    fn new(places: Vec<usize>) -> Queue {
+        Queue { places, next: AtomicUsize::new(0) }
+    }
+
+    fn take(&self) -> Option<usize> {
+        self.places.get(self.next.fetch_add(1, Ordering::Relaxed)).copied()
+    }
+}
+
 /// What trials are made with, once the host is left and everything that they need is probed.
 pub struct Batch {
     left: Left,
@@ -69,9 +85,9 @@ impl Batch {
         }
     }
 
-    /// Makes the trials of `cases`, `jobs` at once (without it: two for each processor), and hands
-    /// each record with its case's place to `receive`, in the order in which they end. The first
-    /// error of `receive` ends the run, and is returned.
+    /// Makes the trials of `cases`, `jobs` at once (without it: two for each processor; those that wait, and
+    /// one of a program, beside them), and hands each record with its case's place to `receive`, in the
+    /// order in which they end. The first error of `receive` ends the run, and is returned.
     pub fn run(
         &self,
         cases: &[Case],
@@ -88,20 +104,23 @@ impl Batch {
         // A program's trial waits for the program most of the time: one goes on beside the others.
         let (programs, others): (Vec<usize>, Vec<usize>) =
             others.into_iter().partition(|at| cases[*at].runs_program());
-        let beside = if others.is_empty() { jobs } else { 1 };
-        let queues = [(WAITING_JOBS, waiting), (beside, programs), (jobs, others)].map(
-            |(jobs, queue): (usize, Vec<usize>)| {
-                (jobs.min(queue.len()), queue, AtomicUsize::new(0))
-            },
-        );
+        let beside = usize::from(!others.is_empty());
+        let [waiting, programs, others] = [waiting, programs, others].map(Queue::new);
+        // How many threads there are of a kind, and which queues they empty, in this order.
+        let workers = [
+            (WAITING_JOBS, vec![&waiting]),
+            (beside, vec![&programs]),
+            (jobs, vec![&others, &programs]),
+        ];
         let (sender, receiver) = mpsc::sync_channel(4 * jobs);
         std::thread::scope(|scope| {
-            for (jobs, queue, next) in &queues {
-                for _ in 0..*jobs {
+            for (threads, queues) in &workers {
+                let trials: usize = queues.iter().map(|queue| queue.places.len()).sum();
+                for _ in 0..trials.min(*threads) {
                     let sender = sender.clone();
                     scope.spawn(move || {
-                        while let Some(at) = queue.get(next.fetch_add(1, Ordering::Relaxed)) {
-                            if sender.send((*at, self.record(&cases[*at]))).is_err() {
+                        while let Some(at) = queues.iter().find_map(|queue| queue.take()) {
+                            if sender.send((at, self.record(&cases[at]))).is_err() {
                                 return;
                             }
                         }

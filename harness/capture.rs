@@ -174,8 +174,8 @@ impl<'a> Captures<'a> {
     /// A round within a phase: when it returns true, everything that the host has sent before has
     /// been read.
     pub fn barrier(&mut self, within: Duration) -> Result<bool> {
-        self.next = None;
-        Ok(self.round(within, |_| true)?.into_iter().all(|seen| seen))
+        let all: Vec<usize> = (0..self.links.len()).collect();
+        self.barrier_of(&all, within)
     }
 
     /// The same on the wires at places `wires` alone, and true at once where there is none.

@@ -75,7 +75,8 @@ enum Command {
         /// The signal that stops it; without it, SIGTERM.
         #[arg(long, requires = "ready", value_parser = product_options::signal)]
         stop: Option<Signal>,
-        /// How many trials to make at once; without it, one for each processor.
+        /// How many trials to make at once; without it, two for each processor. Those that wait for a timer
+        /// of the kernel's, and one of a program, go on beside them.
         #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
         jobs: Option<u16>,
     },

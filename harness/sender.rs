@@ -1,6 +1,7 @@
 //! Makes an attempt with sockets of the calling thread's namespace, step by step, and tells what
 //! the kernel answered to each call. It does not know which link is intended, or what was captured.
 
+mod connection;
 mod life;
 mod options;
 mod reception;
@@ -11,10 +12,9 @@ use std::time::Duration;
 
 use etherparse::PacketBuilder;
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, Backlog, MsgFlags, Shutdown, SockFlag, SockaddrStorage, accept4, bind, connect,
-    getsockname, getsockopt, listen, recv, shutdown, sockopt,
+    AddressFamily, Backlog, MsgFlags, Shutdown, SockFlag, SockaddrStorage, accept4, bind, listen,
+    recv, shutdown, sockopt,
 };
 
 use crate::plan::{Link, PinCall, RAW_PROTOCOL, Step};
@@ -191,15 +191,6 @@ impl<'a> Sender<'a> {
     /// Notes that a packet was handed to the host under test, which may answer it.
     pub fn approached(&mut self) {
         self.attempt.tried = true;
-    }
-
-    /// Where the first socket has connected to, and from which port.
-    pub fn connection(&self) -> Option<(SocketAddr, u16)> {
-        let socket = self.sockets.first()?;
-        let name: SockaddrStorage = getsockname(socket.fd.as_ref()?.as_raw_fd()).ok()?;
-        let port = name.as_sockaddr_in().map(|v4| v4.port());
-        let port = port.or(name.as_sockaddr_in6().map(|v6| v6.port()))?;
-        Some((socket.connected?, port))
     }
 
     /// Whether the kernel has refused the last call.
@@ -386,62 +377,14 @@ impl<'a> Sender<'a> {
         Some(())
     }
 
-    fn connect(&mut self, socket: usize, to: IpAddr) -> Option<()> {
-        let (transport, scope) = self.sockets.get(socket).map(|s| (s.transport, s.scope))?;
-        let shown = SocketAddr::new(to, self.port(transport));
-        let address = self.sockaddr(scope, to, shown.port());
-        let connected = match self.fd(socket).and_then(|fd| connect(fd.as_raw_fd(), &address)) {
-            Err(Errno::EINPROGRESS) => {
-                self.attempt.tried = true;
-                self.under_way = Some(socket);
-                Ok(())
-            }
-            other => other,
-        };
-        self.note(format!("connect({shown})"), connected)?;
-        self.sockets.get_mut(socket)?.connected = Some(shown);
-        Some(())
-    }
-
-    /// Whether the last call has opened a connection that has no answer `within` this time. A refusal that
-    /// has come is that call's.
-    pub fn awaits_answer(&mut self, within: Duration) -> bool {
-        let Some(socket) = self.under_way else { return false };
-        let Some(answer) = self.outcome(socket, within).transpose() else { return true };
-        self.under_way = None;
-        if let (Err(errno), Some(call)) = (answer, self.attempt.calls.last_mut()) {
-            call.errno = Some(crate::errno::name(errno as i32));
-        }
-        false
-    }
-
-    /// Leaves a connection without an answer as it is, and notes `why`.
-    pub fn give_up(&mut self, why: String) {
-        self.under_way = None;
-        self.remark(why);
-    }
-
-    /// What has become of a connection, as soon as that is known, and `within` this time.
-    fn outcome(&self, socket: usize, within: Duration) -> Result<Option<()>, Errno> {
-        let within = PollTimeout::try_from(within).unwrap_or(PollTimeout::MAX);
-        let fd = self.fd(socket)?;
-        let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLOUT)];
-        if poll(&mut fds, within)? == 0 {
-            return Ok(None);
-        }
-        match getsockopt(fd, sockopt::SocketError)? {
-            0 => Ok(Some(())),
-            errno => Err(Errno::from_raw(errno)),
-        }
-    }
-
     fn send(&mut self, socket: usize, to: Option<IpAddr>) -> Option<()> {
         let at = self.sockets.get(socket)?;
         let transport = at.transport;
         if transport.is_frames() {
             return self.send_frame(socket, to?);
         }
-        let stalled = transport.is_stream() && to.is_none() && self.unanswered(socket);
+        let unanswered = || self.answered(socket, Duration::ZERO) == Ok(false);
+        let stalled = transport.is_stream() && to.is_none() && unanswered();
         if stalled {
             self.remark("send(): not made, since the connection has no answer".to_owned());
             return self.recipe.lenient.then_some(());
@@ -468,13 +411,6 @@ impl<'a> Sender<'a> {
         self.note(words, sent)?;
         self.attempt.tried = true;
         Some(())
-    }
-
-    /// Whether a connection has no answer yet, so that there is nothing to send on.
-    fn unanswered(&self, socket: usize) -> bool {
-        let Ok(fd) = self.fd(socket) else { return false };
-        let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLOUT)];
-        poll(&mut fds, PollTimeout::ZERO) == Ok(0)
     }
 
     /// What is sent: the payload, behind the header that the transport leaves to its user.

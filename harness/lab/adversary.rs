@@ -56,8 +56,9 @@ impl Lab {
         if self.case.lines_before_control().next().is_none() {
             return Ok(());
         }
+        let links = self.indexes();
         for LinkMessage { header, attributes, .. } in self.devices()? {
-            let linked = self.indexes().contains(&header.index);
+            let linked = links.contains(&header.index);
             // What needs no deleting (tunl0 and its like) cannot be deleted either.
             if linked || header.index == LOOPBACK || !stacked(&attributes) {
                 continue;
@@ -86,9 +87,10 @@ impl Lab {
         if !self.altered() {
             return Ok(BTreeMap::new());
         }
+        let links = self.indexes();
         let others = self.devices()?.into_iter().filter_map(|device| {
             let LinkMessage { header, attributes, .. } = device;
-            let known = self.indexes().contains(&header.index);
+            let known = links.contains(&header.index);
             if known || header.index == LOOPBACK || stacked(&attributes) {
                 return None;
             }

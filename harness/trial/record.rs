@@ -368,8 +368,8 @@ fn rehearsed(frames: &[Frame]) -> u64 {
 }
 
 fn frame_record(case: &Case, frame: Frame) -> FrameRecord {
-    let judged = frame.phase >= Phase::Attempt || frame.phase == Phase::Rehearsal;
-    let stray = judged && !case.intended[frame.link];
+    let tried = frame.phase >= Phase::Attempt || frame.phase == Phase::Rehearsal;
+    let stray = tried && !case.intended[frame.link];
     let (role, summary) = match (frame.sentinel, stray) {
         (true, _) => ("sentinel", "sentinel".to_owned()),
         (false, true) => ("leak", decode(&frame.bytes).to_string()),
