@@ -54,6 +54,9 @@ pub struct Attempt {
     pub calls: Vec<Call>,
     /// Whether it got as far as handing a packet to the kernel, or was refused on the way.
     pub tried: bool,
+    /// Whether something was not sent, since its connection had no answer.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub unsent: bool,
     /// For a socket that waits to be reached: whether it was.
     pub received: Option<bool>,
     /// For a program: what it did.
@@ -386,6 +389,7 @@ impl<'a> Sender<'a> {
         let unanswered = || self.answered(socket, Duration::ZERO) == Ok(false);
         let stalled = transport.is_stream() && to.is_none() && unanswered();
         if stalled {
+            self.attempt.unsent = true;
             self.remark("send(): not made, since the connection has no answer".to_owned());
             return self.recipe.lenient.then_some(());
         }

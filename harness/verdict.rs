@@ -270,6 +270,12 @@ fn observe(
             guard.kind.word()
         ));
     }
+    // The kernel goes on with a connection as soon as it is answered, whatever the sender has seen of it.
+    let goes_on = |packet: &Packet| matches!(packet, Packet::Tcp { flags, .. } if !flags.syn);
+    if attempt.unsent && own.iter().any(|(_, packet)| goes_on(packet)) {
+        let why = "the connection was answered, and the sender did not see it and sent nothing";
+        return Err(why.to_owned());
+    }
     if !used.is_empty() {
         let neighbours = window.iter().all(|(_, packet)| packet.neighbour());
         if own.is_empty() && !neighbours {

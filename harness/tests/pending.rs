@@ -61,6 +61,16 @@ fn fixtures() -> Vec<Fixture> {
                     { on = \"b\", connect = \"{target}\" }]";
     vec![
         sender("connection that is reset", reset, Conforms, ""),
+        Fixture {
+            attempt: Some(unseen),
+            ..fixture(
+                "answer that the sender does not see",
+                TRAP,
+                "device::v4-tcp",
+                Inconclusive,
+                "the connection was answered, and the sender did not see it",
+            )
+        },
         sender("connection that stands", stands, Inconclusive, "it is in ESTABLISHED"),
         sender(
             "connection that has no answer",
@@ -166,6 +176,10 @@ fn reset(scene: &Scene<'_, '_>) -> Result<Attempt> {
     let fd = connected(scene)?;
     setsockopt(&fd, sockopt::Linger, &nix::libc::linger { l_onoff: 1, l_linger: 0 })?;
     Ok(tried())
+}
+
+fn unseen(scene: &Scene<'_, '_>) -> Result<Attempt> {
+    Ok(Attempt { unsent: true, ..reset(scene)? })
 }
 
 /// The socket is never closed.

@@ -361,7 +361,7 @@ impl Trial<'_> {
         }
         let calls = story.remarks.into_iter().map(Call::remark).collect();
         let cut = story.cut;
-        Ok(Attempt { calls, tried: true, received: None, program: Some(ran), cut })
+        Ok(Attempt { calls, tried: true, program: Some(ran), cut, ..Attempt::default() })
     }
 
     /// Waits until the connections that the program has left have ended.
