@@ -19,8 +19,8 @@ use crate::sender::{Attempt, Recipe, Sender};
 /// processor takes the frames of all wires in turn, so that each round is one leg of the way: the question
 /// for a neighbour and its answer, the SYN and its answer, and as many again for what takes a detour.
 const ROUNDS: usize = 8;
-/// How long a connection may take where command lines may have put something in its way that holds frames
-/// back by the clock, and of which no sentinel tells (tc-netem(8)).
+/// How long a connection may take where no sentinel tells: no wire is up, or command lines may have put
+/// something in its way that holds frames back by the clock (tc-netem(8)).
 const HELD_BACK_WITHIN: Duration = Duration::from_millis(200);
 /// The longest wait for a frame that a timer or a workqueue of the kernel's sends: the first
 /// retransmission of a SYN comes after 1 s, the second 2 s later (RFC 6298).
@@ -147,18 +147,22 @@ impl Trial<'_> {
     /// Waits for the answer to a connection that is under way: until it has come, or nothing that has been
     /// sent for it is under way any more. What is retransmitted later is others' to wait for.
     fn await_answer(&mut self, sender: &mut Sender<'_>) -> Result<()> {
+        if !sender.awaits_answer(Duration::ZERO) {
+            return Ok(());
+        }
+        self.captures.follow(self.lab)?;
         let wires = self.lab.carrying();
         for _ in 0..ROUNDS {
+            let quiet = self.captures.barrier_of(&wires, SENTINEL_WITHIN)?;
+            ensure!(quiet, "a wire carries no sentinel");
             if !sender.awaits_answer(Duration::ZERO) {
                 return Ok(());
             }
-            let quiet = self.captures.barrier_of(&wires, SENTINEL_WITHIN)?;
-            ensure!(quiet, "a wire carries no sentinel");
         }
-        let untouched = self.case.all_lines().next().is_none();
-        let within = if untouched { Duration::ZERO } else { HELD_BACK_WITHIN };
+        let told = !wires.is_empty() && self.case.all_lines().next().is_none();
+        let within = if told { Duration::ZERO } else { HELD_BACK_WITHIN };
         if sender.awaits_answer(within) {
-            sender.give_up(match untouched {
+            sender.give_up(match told {
                 true => "no answer, and every wire is quiet".to_owned(),
                 false => format!("no answer within {within:?}, and every wire is quiet"),
             });
