@@ -129,11 +129,11 @@ impl Lab {
             // A bridge would carry its gateway's reports over to another link.
             let silent = silent && case.adversary.is_some();
             self.gateways[at].up(&self.runtime, link.index, &link.name, silent)?;
-        }
-        if case.reports_memberships() {
-            // A device that is told of its carrier late reports its groups once more (addrconf_notify in
-            // net/ipv6): it is waited for while there are none.
-            self.await_devices()?;
+            if case.settled() == Family::V6 {
+                // The route to all groups leads by the device that is told of its carrier first, and a device
+                // that is told late reports its groups once more (addrconf_notify in net/ipv6/addrconf.c).
+                self.near(at, |space| self.await_carrier_in(space, link.index, true))??;
+            }
         }
         for (at, link) in case.links.iter().enumerate() {
             self.near(at, |host| -> Result<()> {

@@ -206,6 +206,11 @@ impl<'a> Sender<'a> {
         self.attempt.errno()
     }
 
+    /// The last call, or what was remarked after it.
+    pub fn last(&self) -> &str {
+        self.attempt.calls.last().map_or("nothing", |call| &call.call)
+    }
+
     /// The refusal of the last call is a part of the script: what has been tried is for the rest of it
     /// to show.
     pub fn forgive(&mut self) {

@@ -8,13 +8,13 @@ use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo
 use rtnetlink::{LinkUnspec, MulticastGroup};
 
 use super::netlink::Netlink;
-use super::{LOOPBACK, Lab, command};
+use super::{LOOPBACK, Lab, Space, command};
 use crate::plan::{Adversary, Line};
 use crate::sys;
 
 impl Lab {
-    /// Runs command lines, each in its namespace, and returns when the devices that they have made
-    /// in the host under test are in use.
+    /// Runs command lines, each in its namespace, and returns when the devices that they have made or
+    /// changed are in use at both ends.
     pub(super) fn run_lines(&self, lines: &[Line]) -> Result<()> {
         for line in lines {
             let space = line.gateway.map_or(&self.host, |at| &self.gateways[at]);
@@ -22,7 +22,12 @@ impl Lab {
                 .inside(|| command::run(&line.words))?
                 .with_context(|| format!("in {}", space.name))?;
         }
-        if lines.iter().any(|line| line.gateway.is_none()) { self.await_devices() } else { Ok(()) }
+        if lines.is_empty() {
+            return Ok(());
+        }
+        std::iter::once(&self.host)
+            .chain(&self.gateways)
+            .try_for_each(|space| self.await_devices(space))
     }
 
     /// Lets the adversary in: what goes wrong below the sockets from here on.
@@ -37,18 +42,21 @@ impl Lab {
         Ok(())
     }
 
-    /// Waits until every device of the host under test that has a carrier is in use. The kernel
-    /// activates it by a workqueue (net/core/link_watch.c), and until then drops what it is to
-    /// send without a word.
-    pub(super) fn await_devices(&self) -> Result<()> {
-        let (runtime, name) = (&self.runtime, &self.host.name);
-        let what = format!("wait for the devices of {name}");
-        let news = self.host.inside(|| Netlink::open(runtime, MulticastGroup::Link))??;
-        let waits = |device: &LinkMessage| {
-            let flags = device.header.flags;
-            flags.contains(LinkFlags::LowerUp) && !flags.contains(LinkFlags::Running)
+    /// Waits until every device of `space` that has a carrier is in use. The kernel activates it by a
+    /// workqueue (net/core/link_watch.c), and until then drops what it is to send without a word.
+    fn await_devices(&self, space: &Space) -> Result<()> {
+        let all_in_use = || -> Result<bool> {
+            let mut devices = self.devices(space)?.into_iter().map(|device| device.header.flags);
+            Ok(devices.all(|flags| {
+                flags.contains(LinkFlags::Running) || !flags.contains(LinkFlags::LowerUp)
+            }))
         };
-        news.until(runtime, &what, || Ok(!self.devices()?.iter().any(waits)))
+        if all_in_use()? {
+            return Ok(());
+        }
+        let what = format!("wait for the devices of {}", space.name);
+        let news = space.inside(|| Netlink::open(&self.runtime, MulticastGroup::Link))??;
+        news.until(&self.runtime, &what, all_in_use)
     }
 
     /// Deletes every device of the host under test that is neither a link nor lo.
@@ -57,7 +65,7 @@ impl Lab {
             return Ok(());
         }
         let links = self.indexes();
-        for LinkMessage { header, attributes, .. } in self.devices()? {
+        for LinkMessage { header, attributes, .. } in self.devices(&self.host)? {
             let linked = links.contains(&header.index);
             // What needs no deleting (tunl0 and its like) cannot be deleted either.
             if linked || header.index == LOOPBACK || !stacked(&attributes) {
@@ -70,10 +78,10 @@ impl Lab {
         Ok(())
     }
 
-    fn devices(&self) -> Result<Vec<LinkMessage>> {
-        let what = format!("list the devices of {}", self.host.name);
+    fn devices(&self, space: &Space) -> Result<Vec<LinkMessage>> {
+        let what = format!("list the devices of {}", space.name);
         let message = Message::GetLink(LinkMessage::default());
-        let devices = self.host.netlink.list(&self.runtime, message, &what)?;
+        let devices = space.netlink.list(&self.runtime, message, &what)?;
         let link = |device| match device {
             Message::NewLink(link) => Some(link),
             _ => None,
@@ -88,7 +96,7 @@ impl Lab {
             return Ok(BTreeMap::new());
         }
         let links = self.indexes();
-        let others = self.devices()?.into_iter().filter_map(|device| {
+        let others = self.devices(&self.host)?.into_iter().filter_map(|device| {
             let LinkMessage { header, attributes, .. } = device;
             let known = links.contains(&header.index);
             if known || header.index == LOOPBACK || stacked(&attributes) {

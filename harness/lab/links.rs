@@ -60,7 +60,7 @@ impl Lab {
         let link = self.link_now(at);
         self.with_drawer(|drawer| -> Result<()> {
             drawer.up(&self.runtime, link.index, &link.name, silent)?;
-            self.await_carrier_in(drawer, at, true)
+            self.await_carrier_in(drawer, link.index, true)
         })??;
         self.away.borrow_mut().push(at);
         Ok(())
@@ -242,21 +242,28 @@ impl Lab {
         Ok(())
     }
 
-    /// Waits until the near end of a link has a carrier, or has none.
+    /// Waits until the near end of a link in the host under test has a carrier, or has none, and so the far
+    /// end: a gateway that is told late answers into the void (noop_qdisc in net/sched/sch_generic.c).
     fn await_carrier(&self, at: usize, wanted: bool) -> Result<()> {
-        self.await_carrier_in(&self.host, at, wanted)
-    }
-
-    fn await_carrier_in(&self, space: &Space, at: usize, wanted: bool) -> Result<()> {
-        let (runtime, link) = (&self.runtime, self.link_now(at));
-        let news = || Netlink::open(runtime, MulticastGroup::Link);
-        let what = format!("wait for the carrier of {}", link.name);
         let begun = Instant::now();
-        space.inside(news)??.carrier(runtime, link.index, wanted, &what)?;
+        self.await_carrier_in(&self.host, self.link_now(at).index, wanted)?;
+        self.await_carrier_in(&self.gateways[at], self.case.links[at].index, wanted)?;
         let word = if wanted { "carrier" } else { "loss of the carrier" };
-        let what = format!("the {word} of {}", link.name);
+        let what = format!("the {word} of {}", self.link_now(at).name);
         self.waits.borrow_mut().push((what, begun.elapsed()));
         Ok(())
+    }
+
+    /// Waits until the device with this index in `space` has a carrier, or has none. Since Linux 6.8 the question
+    /// itself makes the kernel bring its knowledge up to date (rtnl_getlink in net/core/rtnetlink.c).
+    pub(super) fn await_carrier_in(&self, space: &Space, index: u32, wanted: bool) -> Result<()> {
+        let runtime = &self.runtime;
+        let what = format!("wait for the carrier of device {index} of {}", space.name);
+        if space.netlink.running(runtime, index, &what)? == wanted {
+            return Ok(());
+        }
+        let news = || Netlink::open(runtime, MulticastGroup::Link);
+        space.inside(news)??.carrier(runtime, index, wanted, &what)
     }
 
     /// The other address family, reachable by one decoy.

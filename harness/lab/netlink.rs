@@ -83,11 +83,14 @@ impl Netlink {
         wanted: bool,
         what: &str,
     ) -> Result<()> {
-        self.until(runtime, what, || {
-            let message = LinkUnspec::new_with_index(index).build();
-            let answer = self.get(runtime, RouteNetlinkMessage::GetLink(message), what)?;
-            Ok(super::links::running(&answer)? == wanted)
-        })
+        self.until(runtime, what, || Ok(self.running(runtime, index, what)? == wanted))
+    }
+
+    /// Whether the device with this index says that it has a carrier.
+    pub(super) fn running(&self, runtime: &Runtime, index: u32, what: &str) -> Result<bool> {
+        let message = LinkUnspec::new_with_index(index).build();
+        let answer = self.get(runtime, RouteNetlinkMessage::GetLink(message), what)?;
+        super::links::running(&answer)
     }
 
     /// Waits until `done`, which is asked whenever the kernel has told something.

@@ -110,7 +110,11 @@ impl Trial<'_> {
                     };
                     self.await_answer(&mut sender)?;
                     let made = made && !sender.refused();
-                    ensure!(made || sender.refused(), "a step was not made: {call:?}");
+                    ensure!(
+                        made || sender.refused(),
+                        "a step was not made: {call:?}, after: {}",
+                        sender.last()
+                    );
                     if matches!(call, Step::Join { .. }) {
                         joined.append(&mut self.lab.memberships()?);
                     }
