@@ -380,6 +380,7 @@ impl Space {
         })
     }
 
+    /// Runs `action` in this namespace, where the thread stays until it is led into another.
     fn inside<T>(&self, action: impl FnOnce() -> T) -> Result<T> {
         self.netns.enter().map_err(|error| anyhow!("enter {}: {error}", self.name))?;
         Ok(action())

@@ -10,13 +10,16 @@ use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use airtight::plan::ATTEMPT_PORT;
+use airtight::plan::{ATTEMPT_PORT, LinkChange};
+use airtight::scenario::LinkState;
 use airtight::sender::Attempt;
 use airtight::trial::{Record, Scene};
 use airtight::verdict::Verdict::{self, Conforms, Deviates, Inconclusive};
 use anyhow::{Context, Result, ensure};
 use broken::{Fixture, fixture};
 use nix::errno::Errno;
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
+use nix::net::if_::InterfaceFlags;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockType, SockaddrStorage, connect, send, setsockopt,
@@ -71,6 +74,7 @@ fn fixtures() -> Vec<Fixture> {
                 "the connection was answered, and the sender did not see it",
             )
         },
+        sender("gateway that answers into the void", told_late, Conforms, ""),
         sender("connection that stands", stands, Inconclusive, "it is in ESTABLISHED"),
         sender(
             "connection that has no answer",
@@ -180,6 +184,21 @@ fn reset(scene: &Scene<'_, '_>) -> Result<Attempt> {
 
 fn unseen(scene: &Scene<'_, '_>) -> Result<Attempt> {
     Ok(Attempt { unsent: true, ..reset(scene)? })
+}
+
+/// A link that has come back is in use at its far end too: what is not, drops every answer.
+fn told_late(scene: &Scene<'_, '_>) -> Result<Attempt> {
+    let far = &scene.case.links[0].name;
+    for _ in 0..20 {
+        for to in [LinkState::Down, LinkState::Whole] {
+            scene.lab.set_link(&LinkChange { link: 0, to })?;
+        }
+        let addresses = scene.lab.inside_gateway(0, getifaddrs)??;
+        let mut ends = addresses.filter(|entry| entry.interface_name == *far);
+        let in_use = |entry: InterfaceAddress| entry.flags.contains(InterfaceFlags::IFF_RUNNING);
+        ensure!(ends.next().is_some_and(in_use), "{far} has no carrier yet at its gateway");
+    }
+    scene.lab.inside_host(|| reset(scene))?
 }
 
 /// The socket is never closed.
