@@ -326,13 +326,8 @@ impl Lab {
     pub fn transmitted(&self) -> Result<Vec<u64>> {
         let ask = |(at, index): (usize, u32)| {
             let what = format!("read the counters of {}", self.case.links[at].name);
-            let message = LinkUnspec::new_with_index(index).build();
-            let from =
-                |space: &Space| space.netlink.get(&self.runtime, Message::GetLink(message), &what);
-            let answer = self.near(at, from)??;
-            let Message::NewLink(LinkMessage { attributes, .. }) = answer else {
-                return Err(anyhow!("{what}: the answer is no link"));
-            };
+            let from = |space: &Space| space.netlink.device(&self.runtime, index, &what);
+            let LinkMessage { attributes, .. } = self.near(at, from)??;
             let stats = attributes.into_iter().find_map(|attribute| match attribute {
                 LinkAttribute::Stats64(stats) => Some(stats.tx_packets),
                 _ => None,

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
+use rtnetlink::LinkUnspec;
 use rtnetlink::packet_route::RouteNetlinkMessage as Message;
 use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
-use rtnetlink::{LinkUnspec, MulticastGroup};
 
-use super::netlink::Netlink;
 use super::{LOOPBACK, Lab, Space, command};
 use crate::plan::{Adversary, Line};
 use crate::sys;
@@ -27,7 +26,7 @@ impl Lab {
         }
         std::iter::once(&self.host)
             .chain(&self.gateways)
-            .try_for_each(|space| self.await_devices(space))
+            .try_for_each(|space| self.await_use(space))
     }
 
     /// Lets the adversary in: what goes wrong below the sockets from here on.
@@ -44,19 +43,14 @@ impl Lab {
 
     /// Waits until every device of `space` that has a carrier is in use. The kernel activates it by a
     /// workqueue (net/core/link_watch.c), and until then drops what it is to send without a word.
-    fn await_devices(&self, space: &Space) -> Result<()> {
-        let all_in_use = || -> Result<bool> {
+    fn await_use(&self, space: &Space) -> Result<()> {
+        let what = format!("wait for the devices of {}", space.name);
+        self.await_devices(space, &what, || {
             let mut devices = self.devices(space)?.into_iter().map(|device| device.header.flags);
             Ok(devices.all(|flags| {
                 flags.contains(LinkFlags::Running) || !flags.contains(LinkFlags::LowerUp)
             }))
-        };
-        if all_in_use()? {
-            return Ok(());
-        }
-        let what = format!("wait for the devices of {}", space.name);
-        let news = space.inside(|| Netlink::open(&self.runtime, MulticastGroup::Link))??;
-        news.until(&self.runtime, &what, all_in_use)
+        })
     }
 
     /// Deletes every device of the host under test that is neither a link nor lo.

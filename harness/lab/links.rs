@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use rtnetlink::packet_route::RouteNetlinkMessage as Message;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, MulticastGroup};
@@ -95,13 +95,9 @@ impl Lab {
         })??;
         let link = self.link_now(at);
         let what = format!("ask for the device with index {index}");
-        let question = LinkUnspec::new_with_index(index).build();
-        let answer = self.host.netlink.get(&self.runtime, Message::GetLink(question), &what)?;
-        let Message::NewLink(LinkMessage { attributes, .. }) = answer else {
-            return Err(anyhow!("{what}: the answer is no link"));
-        };
+        let device = self.host.netlink.device(&self.runtime, index, &what)?;
         let own = LinkAttribute::Address(link.near_mac.to_vec());
-        ensure!(attributes.contains(&own), "{what}: it is not {}", link.name);
+        ensure!(device.attributes.contains(&own), "{what}: it is not {}", link.name);
         self.host.up(&self.runtime, link.index, &link.name, false)?;
         self.await_carrier(at, true)?;
         self.states.borrow_mut()[at] = LinkState::Bare;
@@ -254,16 +250,29 @@ impl Lab {
         Ok(())
     }
 
-    /// Waits until the device with this index in `space` has a carrier, or has none. Since Linux 6.8 the question
-    /// itself makes the kernel bring its knowledge up to date (rtnl_getlink in net/core/rtnetlink.c).
+    /// Waits until the device with this index in `space` has a carrier, or has none: not as soon as it says so,
+    /// but when the rest of the kernel knows (IFF_RUNNING, netdevice(7)). Since Linux 6.8 the question itself
+    /// makes the kernel bring its knowledge up to date (rtnl_getlink in net/core/rtnetlink.c).
     pub(super) fn await_carrier_in(&self, space: &Space, index: u32, wanted: bool) -> Result<()> {
-        let runtime = &self.runtime;
         let what = format!("wait for the carrier of device {index} of {}", space.name);
-        if space.netlink.running(runtime, index, &what)? == wanted {
+        self.await_devices(space, &what, || {
+            let device = space.netlink.device(&self.runtime, index, &what)?;
+            Ok(device.header.flags.contains(LinkFlags::Running) == wanted)
+        })
+    }
+
+    /// Waits until `done`, which is asked again whenever the kernel tells something of the devices of `space`.
+    pub(super) fn await_devices(
+        &self,
+        space: &Space,
+        what: &str,
+        done: impl Fn() -> Result<bool>,
+    ) -> Result<()> {
+        if done()? {
             return Ok(());
         }
-        let news = || Netlink::open(runtime, MulticastGroup::Link);
-        space.inside(news)??.carrier(runtime, index, wanted, &what)
+        let news = space.inside(|| Netlink::open(&self.runtime, MulticastGroup::Link))??;
+        news.until(&self.runtime, what, done)
     }
 
     /// The other address family, reachable by one decoy.
@@ -301,16 +310,5 @@ fn default_route(beside: &Beside) -> Route {
         source: None,
         metric: None,
         table: None,
-    }
-}
-
-/// Whether a device says that it has a carrier: not as soon as it has one, but when the rest of the
-/// kernel knows (IFF_RUNNING, netdevice(7)).
-pub(super) fn running(message: &Message) -> Result<bool> {
-    match message {
-        Message::NewLink(LinkMessage { header, .. }) => {
-            Ok(header.flags.contains(LinkFlags::Running))
-        }
-        other => Err(anyhow!("the answer is no link: {other:?}")),
     }
 }

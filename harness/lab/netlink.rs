@@ -14,6 +14,7 @@ use rtnetlink::packet_core::{
 };
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::packet_route::link::LinkMessage;
 use rtnetlink::sys::AsyncSocket;
 use rtnetlink::{Handle, LinkUnspec, MulticastGroup};
 use tokio::runtime::Runtime;
@@ -74,23 +75,13 @@ impl Netlink {
         self.ask(runtime, message, NLM_F_CREATE | NLM_F_REPLACE | NLM_F_ACK, what).map(drop)
     }
 
-    /// Waits until the device with this index has a carrier, or has none, and the rest of the
-    /// kernel knows. The conversation must be about links.
-    pub(super) fn carrier(
-        &self,
-        runtime: &Runtime,
-        index: u32,
-        wanted: bool,
-        what: &str,
-    ) -> Result<()> {
-        self.until(runtime, what, || Ok(self.running(runtime, index, what)? == wanted))
-    }
-
-    /// Whether the device with this index says that it has a carrier.
-    pub(super) fn running(&self, runtime: &Runtime, index: u32, what: &str) -> Result<bool> {
-        let message = LinkUnspec::new_with_index(index).build();
-        let answer = self.get(runtime, RouteNetlinkMessage::GetLink(message), what)?;
-        super::links::running(&answer)
+    /// The device with this index.
+    pub(super) fn device(&self, runtime: &Runtime, index: u32, what: &str) -> Result<LinkMessage> {
+        let question = LinkUnspec::new_with_index(index).build();
+        match self.get(runtime, RouteNetlinkMessage::GetLink(question), what)? {
+            RouteNetlinkMessage::NewLink(device) => Ok(device),
+            other => Err(anyhow!("{what}: the answer is no link: {other:?}")),
+        }
     }
 
     /// Waits until `done`, which is asked whenever the kernel has told something.
